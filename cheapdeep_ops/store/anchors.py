@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, select
 
+from cheapdeep_ops.store import candidates
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.expiry import delete_some
 from cheapdeep_ops.store.tables.grade_tables import AnchorRow, Candidate, GradeRow, LabelRow
@@ -60,11 +61,14 @@ def labelled(connection: Connection) -> list[LabelledCall]:
     ]
 
 
-def with_content(connection: Connection, call_ids: Collection[str]) -> set[str]:
-    """Those of these calls whose content is stored, as an anchor or for grading."""
-    kept = select(_ANCHOR.c.call_id).where(_ANCHOR.c.call_id.in_(call_ids))
-    stored = select(_CANDIDATE.c.call_id).where(_CANDIDATE.c.call_id.in_(call_ids), _CANDIDATE.c.answer.is_not(None))
-    return set(connection.execute(kept.union(stored)).scalars())
+def stored(connection: Connection) -> set[str]:
+    """The labelled calls whose content is stored, as an anchor or for grading."""
+    for_grading = (
+        select(_CANDIDATE.c.call_id)
+        .join_from(_LABEL, _CANDIDATE, _LABEL.c.call_id == _CANDIDATE.c.call_id)
+        .where(_CANDIDATE.c.answer.is_not(None))
+    )
+    return set(connection.execute(select(_ANCHOR.c.call_id).union(for_grading)).scalars())
 
 
 def content(connection: Connection, call_id: str) -> AnchorContent | None:
@@ -106,6 +110,23 @@ def remove(connection: Connection, call_ids: Collection[str]) -> int:
 def forget(store: Store, *, before: float) -> int:
     """Delete the kept content of calls that began before `before` (Unix time); returns the number of calls."""
     return delete_some(store, _ANCHOR, _ANCHOR.c.at < before)
+
+
+def purge(store: Store, *, before: float) -> int:
+    """Delete all content of calls that began before `before` (Unix time), kept or not; returns the number of calls."""
+    with store.reading() as connection:
+        both = _ANCHOR.c.call_id == _CANDIDATE.c.call_id
+        twice = select(func.count()).join_from(_ANCHOR, _CANDIDATE, both)
+        twice = twice.where(_ANCHOR.c.at < before, _CANDIDATE.c.answer.is_not(None))
+        in_both = int(connection.execute(twice).scalar() or 0)
+    # Copies go last, because until then another one may be made.
+    return candidates.forget(store, before=before) + forget(store, before=before) - in_both
+
+
+def purge_call(connection: Connection, call_id: str) -> int:
+    """Delete all content of one call, kept or not; returns 1, or 0 if none was stored."""
+    forgotten = candidates.forget_call(connection, call_id)
+    return max(forgotten, remove(connection, [call_id]))
 
 
 def count(connection: Connection) -> int:

@@ -20,6 +20,7 @@ class StoredRegrading:
     """A repeated grading that gave a verdict; ids grow in the order of grading, and `at` is its time."""
 
     id: int
+    call_id: str
     at: float
     label: Grade
     verdict: Grade
@@ -29,7 +30,7 @@ class StoredRegrading:
 class RegradingHistory:
     """How often a grader has graded an answer again, and when it last did (Unix time)."""
 
-    count: int
+    times: int
     last_at: float
 
 
@@ -40,11 +41,11 @@ def add(connection: Connection, row: Mapping[str, object]) -> None:
 
 def known_after(connection: Connection, grader: GraderVersion, *, regrading_id: int) -> list[StoredRegrading]:
     """The verdicts of a grader with an id above `regrading_id`, in the order of grading."""
-    columns = (_REGRADE.c.id, _REGRADE.c.at, _REGRADE.c.label, _REGRADE.c.verdict)
+    columns = (_REGRADE.c.id, _REGRADE.c.call_id, _REGRADE.c.at, _REGRADE.c.label, _REGRADE.c.verdict)
     by = and_(_REGRADE.c.grader_model == grader.model, _REGRADE.c.grader_prompt == grader.prompt)
     newer = select(*columns).where(by, _REGRADE.c.id > regrading_id, _REGRADE.c.verdict.is_not(None))
     return [
-        StoredRegrading(id=row.id, at=row.at, label=Grade(row.label), verdict=Grade(row.verdict))
+        StoredRegrading(id=row.id, call_id=row.call_id, at=row.at, label=Grade(row.label), verdict=Grade(row.verdict))
         for row in connection.execute(newer.order_by(_REGRADE.c.id))
     ]
 
@@ -52,9 +53,9 @@ def known_after(connection: Connection, grader: GraderVersion, *, regrading_id: 
 def history(connection: Connection, grader: GraderVersion) -> dict[str, RegradingHistory]:
     """The repeated gradings by a grader, failed ones too, by call."""
     by = and_(_REGRADE.c.grader_model == grader.model, _REGRADE.c.grader_prompt == grader.prompt)
-    counted = select(_REGRADE.c.call_id, func.count().label("count"), func.max(_REGRADE.c.at).label("last_at"))
+    counted = select(_REGRADE.c.call_id, func.count().label("times"), func.max(_REGRADE.c.at).label("last_at"))
     return {
-        row.call_id: RegradingHistory(count=row.count, last_at=row.last_at)
+        row.call_id: RegradingHistory(times=row.times, last_at=row.last_at)
         for row in connection.execute(counted.where(by).group_by(_REGRADE.c.call_id))
     }
 

@@ -75,13 +75,17 @@ def first_alarm(before: Grader, after: Grader, *, change: int, most: int) -> int
     """
     of_label = [factors(sum(before.differs(label, number) for number in range(ENOUGH))) for label in (0, 1)]
     limit = 2 * len(_CLIMBS) / RULE.alpha
-    moved, other = [0.0] * len(_CLIMBS), [0.0] * len(_CLIMBS)
+    turn, rest = [0.0] * len(_CLIMBS), [0.0] * len(_CLIMBS)
     for number in range(most):
         label = number % 2
         grader = after if number >= change else before
         factor = of_label[label][grader.differs(label, ENOUGH + number // 2)]
-        moved, other = [value + 1 for value in other], [(v + 1) * f for v, f in zip(moved, factor, strict=True)]
-        if sum(moved) + sum(other) >= limit:
+        # The bets on this label move; those on the other have the next turn.
+        turn, rest = (
+            [value + 1 for value in rest],
+            [(value + 1) * each for value, each in zip(turn, factor, strict=True)],
+        )
+        if sum(turn) + sum(rest) >= limit:
             return number + 1
     return None
 

@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.report_types.figures import (
     Shadow,
     TriageFigures,
 )
+from cheapdeep_ops.guard.reports.outcomes import outcomes_of
 from cheapdeep_ops.guard.reports.quality import (
     confidence_of,
     funnel_of,
@@ -72,6 +73,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             "sampling": sampling_of(connection, settings, answers=answers, since=since, until=until),
             "reach": reach_by_route(connection, settings, until),
             "saving_after_grading": _saving(sums, spending["grader_cost_usd"]),
+            "outcomes": outcomes_of(connection, since=since, until=until),
             "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
             "policy_changes": policies.count_applied(connection, since=since, until=until),
         }

@@ -42,7 +42,7 @@ class FalseConfidenceReader(SignalReader):
         return self._evidence.routes
 
     def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
-        """The false-confident rate of these routes together; `no_data` while the grader has a problem or has changed."""
+        """The false-confident rate of these routes together; `no_data` while it has no good grader."""
         finding = self._evidence.finding(self._rule, alert, routes, self._limit)
         self._shown[alert.scope] = (routes, finding.signal["n"])
         why = self._trouble.why if self._trouble else self._hold.why

@@ -44,6 +44,10 @@ class Regrading(Protocol):
         """Grows in the order of grading."""
 
     @property
+    def call_id(self) -> str:
+        """The call whose answer was graded."""
+
+    @property
     def at(self) -> float:
         """When it was graded (Unix time)."""
 
@@ -93,9 +97,14 @@ class DriftTest:
 
     since: float = 0.0
     """When a person last accepted the grader as it is (Unix time); normal is learned from then on."""
+    author: str = ""
+    why: str = ""
+    """Who did that, and why."""
     fired_at: float = 0.0
     """When the alert began to fire; 0 while it does not."""
     detector: Detector = field(default_factory=Detector)
+    differing: tuple[str, ...] = ()
+    """The calls on which recent verdicts differ; as many as the rule needs, each once."""
     labels: Mapping[Grade, LabelTest] = field(default_factory=lambda: {label: LabelTest() for label in LABELS})
 
     @classmethod
@@ -105,12 +114,18 @@ class DriftTest:
             return cls()
         labels = {label: LabelTest.from_row(row["labels"][label.value]) for label in LABELS}
         detector = Detector.from_row(row["detector"])
-        return cls(since=row["since"], fired_at=row["fired_at"], detector=detector, labels=labels)
+        return cls(
+            **{name: row[name] for name in ("since", "author", "why", "fired_at")},
+            detector=detector,
+            differing=tuple(row["differing"]),
+            labels=labels,
+        )
 
     def row(self) -> dict[str, Any]:
         """The state as JSON."""
         labels = {label.value: test.row() for label, test in self.labels.items()}
-        return {"since": self.since, "fired_at": self.fired_at, "detector": self.detector.row(), "labels": labels}
+        plain = {name: getattr(self, name) for name in ("since", "author", "why", "fired_at")}
+        return {**plain, "detector": self.detector.row(), "differing": list(self.differing), "labels": labels}
 
     def in_state(self, rule: GraderDriftRule, *, fired_at: float) -> "DriftTest":
         """The test for an alert that has fired since `fired_at`, or does not fire (0): begun anew if that changed."""
@@ -120,7 +135,7 @@ class DriftTest:
             label: replace(test, recent=(0, 0), fall=Detector(), level=self._level(rule, label) if fired_at else None)
             for label, test in self.labels.items()
         }
-        return replace(self, fired_at=fired_at, detector=Detector(), labels=labels)
+        return replace(self, fired_at=fired_at, detector=Detector(), differing=(), labels=labels)
 
     def _level(self, rule: GraderDriftRule, label: Grade) -> float | None:
         """The alarm level of a label: half of the rate at which it fired; None if it is not why it fired."""
@@ -157,12 +172,14 @@ class DriftTest:
         grown = Bets.on_climb(target, _CLIMBS).growth(int(differs), 1)
         growth = tuple(each for one in LABELS for each in (grown if one is label else _RESTS))
         detector = self.detector.after_all([Observed(growth, int(differs), 1, regrading.at)])
-        counted = {
-            one: replace(each, recent=(0, 0)) if detector.since is None and not self.fired_at else each
-            for one, each in self.labels.items()
-        }
-        counted[label] = _counted(counted[label], differs=differs, at=regrading.at)
-        return replace(self, detector=detector, labels=counted)
+        if detector.since is None and not self.fired_at:
+            rested = {one: replace(each, recent=(0, 0)) for one, each in self.labels.items()}
+            return replace(self, detector=detector, differing=(), labels=rested)
+        differing = self.differing
+        if differs and regrading.call_id not in differing and len(differing) < rule.min_answers:
+            differing = (*differing, regrading.call_id)
+        labels = {**self.labels, label: _counted(test, differs=differs, at=regrading.at)}
+        return replace(self, detector=detector, differing=differing, labels=labels)
 
     def is_back(self, rule: GraderDriftRule) -> bool:
         """Whether each label for which the alert fires differs rarely again."""
@@ -185,8 +202,8 @@ def finding_of(rule: GraderDriftRule, test: DriftTest, *, anchors: int) -> Findi
     low, high = rate.interval()
     evidence = max(test.detector.evidence, 0.0)
     signal = {
-        "kind": "moved" if level is Level.ABOVE else "",
-        "why": _why(rule, test, level, anchors),
+        "kind": "moved" if level is Level.ABOVE else "accepted" if _is_accepted(test) else "",
+        "why": _why(rule, test, anchors),
         "rate": rate.rate,
         "low": low,
         "high": high,
@@ -199,9 +216,10 @@ def finding_of(rule: GraderDriftRule, test: DriftTest, *, anchors: int) -> Findi
 
 
 def _level_of(rule: GraderDriftRule, test: DriftTest) -> Level:
-    if test.fired_at and (test.since >= test.fired_at or test.is_back(rule)):
+    if _is_accepted(test) or (test.fired_at and test.is_back(rule)):
         return Level.BELOW
-    if test.detector.alarms(rule.alpha):
+    # A single answer whose verdict is open is no change of the grader.
+    if test.detector.alarms(rule.alpha) and len(test.differing) >= rule.min_answers:
         return Level.ABOVE
     if test.fired_at:
         return Level.UNCLEAR
@@ -209,9 +227,14 @@ def _level_of(rule: GraderDriftRule, test: DriftTest) -> Level:
     return Level.BELOW if is_learned else Level.NO_DATA
 
 
-def _why(rule: GraderDriftRule, test: DriftTest, level: Level, anchors: int) -> str:
-    if level is Level.BELOW and test.fired_at and test.since >= test.fired_at:
-        return "a person has accepted the grader as it is; its normal is learned anew"
+def _is_accepted(test: DriftTest) -> bool:
+    """Whether a person has accepted the grader since the alert began to fire."""
+    return bool(test.fired_at) and test.since >= test.fired_at
+
+
+def _why(rule: GraderDriftRule, test: DriftTest, anchors: int) -> str:
+    if _is_accepted(test):
+        return f"accepted as it is by {test.author}: {test.why}"
     known = [label for label in LABELS if test.labels[label].target(rule.normal_regradings) is not None]
     if not known:
         learned = " and ".join(f"{test.labels[label].normal[1]} of answers labelled {label}" for label in LABELS)

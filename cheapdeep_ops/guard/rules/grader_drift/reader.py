@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
+from cheapdeep_ops.guard.rules.grader_drift.anchors import anchor_labels
 from cheapdeep_ops.guard.rules.grader_drift.detection import DriftTest, finding_of
 from cheapdeep_ops.guard.rules.grader_drift.rule import GraderDriftRule
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader
@@ -52,4 +53,4 @@ class GraderDriftReader(SignalReader):
 
 def _available(connection: Connection) -> int:
     """The number of labelled answers that can be graded again."""
-    return len(anchors.with_content(connection, [each.call_id for each in anchors.labelled(connection)]))
+    return len(anchor_labels(connection).keys() & anchors.stored(connection))

@@ -9,7 +9,10 @@ from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
 
 def _headline(payload: Payload, _scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
     why = without_markup(payload["signal"]["why"])
-    return f"the grader agrees with people as usual again: {why}" if is_over else f"the grader has changed: {why}"
+    if not is_over:
+        return f"the grader has changed: {why}"
+    is_accepted = payload["signal"].get("kind") == "accepted"
+    return f"the grader is {why}" if is_accepted else f"the grader agrees with people as usual again: {why}"
 
 
 def _measured(payload: Payload) -> Iterable[str]:
