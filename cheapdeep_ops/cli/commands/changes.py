@@ -68,8 +68,8 @@ def normal_relearn(
     show_normal(guard_client.act(relearn, route=route, why=why), as_json=json)
 
 
-@normal_app.command("accept-grader")
-def normal_accept_grader(why: WhyOption, json: Json = False) -> None:
+@normal_app.command("accept")
+def normal_accept(why: WhyOption, json: Json = False) -> None:
     """Accept the grader as it is, after JudgeDrifted. How often it contradicts people is learned anew."""
     from cheapdeep_ops.guard.actions.baselines import accept_grader
 

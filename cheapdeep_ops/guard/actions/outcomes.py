@@ -29,7 +29,7 @@ _Label = Annotated[str, StringConstraints(max_length=100, pattern=_PRINTABLE)]
 
 
 class OutcomeOf(ActionRequest):
-    """What a source says about the answer of a call. All after `source` is a claim, used if the store lacks the call."""
+    """What a source says about an answer. All after `source` are claims, which count if the store lacks the call."""
 
     call_id: _Id
     outcome: Literal["right", "wrong"]

@@ -28,7 +28,7 @@ _WHAT_TO_DO: Final = (
 
 _IF_IT_STAYS: Final = (
     "What you can do: set another CHEAPDEEP_GRADER_MODEL, or accept the grader as it is (cheapdeep-ops normal "
-    "accept-grader --why TEXT) and learn anew what is normal for each route (cheapdeep-ops normal relearn)"
+    "accept --why TEXT) and learn anew what is normal for each route (cheapdeep-ops normal relearn)"
 )
 
 
