@@ -20,6 +20,13 @@ ORDERS = (
     ("PUT", "/api/v1/policy/pin", {"threshold": 0.7, "route": "support", **BY}),
     ("DELETE", "/api/v1/policy/pin", {"route": "support", **BY}),
     ("POST", "/api/v1/normal/relearn", {"route": "support", **BY}),
+    ("POST", "/api/v1/grader/accept", BY),
+    ("POST", "/api/v1/outcomes", {"call_id": "call-1", "outcome": "wrong", "source": "form"}),
+    (
+        "POST",
+        "/api/v1/outcomes/batch",
+        {"outcomes": [{"call_id": "never", "outcome": "right", "source": "form", "route": "support", "at": 1.0}]},
+    ),
     ("POST", "/api/v1/labels", {"call_id": "call-1", "verdict": "correct", "author": "ann"}),
     (
         "POST",

@@ -42,7 +42,7 @@ class Regrader:
         self._store = store
         self._settings = settings
         self._grader = grader
-        self._every_s = DAY_S / settings.regrades_per_day if settings.regrades_per_day else float("inf")
+        self._every_s = DAY_S / max(settings.regrades_per_day, 1)
         self._failures: Counter[str] = Counter()
         """Failed requests by call id."""
 
@@ -54,10 +54,12 @@ class Regrader:
         write: Callable[[AnchorContent, Grade, GraderVersion, GradeResult], object],
         may_continue: Callable[[], bool],
     ) -> None:
-        """Keep the content of new anchors, and grade an answer again if one is due; its result goes to `write`.
+        """Keep the content of new anchors, and grade one again if that is due; its result goes to `write`.
 
         `may_continue` says whether there is time and money for a request.
         """
+        if not self._settings.regrades_per_day:
+            return
         with self._store.reading() as connection:
             labels = anchor_labels(connection)
             last_at = regradings.last_at(connection)

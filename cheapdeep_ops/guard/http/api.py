@@ -73,7 +73,10 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     404: {"description": "The request names something that does not exist", "content": _TEXT},
     409: {"description": "The operation is not possible in the present state", "content": _TEXT},
 }
-_TOO_LARGE: Final[dict[int | str, dict[str, Any]]] = {413: {"description": "The body is too large", "content": _TEXT}}
+_OF_BODIES: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "The body is no JSON that can be read"},
+    413: {"description": "The body is too large", "content": _TEXT},
+}
 _UNREACHABLE: Final[dict[int | str, dict[str, Any]]] = {
     503: {"description": "The store is unreachable", "content": _TEXT}
 }
@@ -165,7 +168,7 @@ def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> N
 def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
     """The documentation of a path: the type of its response, and the refusals `also` that only this path has."""
     # The type is only for the document: without a response model FastAPI does not check responses.
-    refusals = {code: (_REFUSALS | _TOO_LARGE)[code] for code in also}
+    refusals = {code: (_REFUSALS | _OF_BODIES)[code] for code in also}
     return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
 
 
@@ -399,7 +402,7 @@ def _actions(context: ActionContext, access: Access | None) -> APIRouter:
             name=each.name,
             description=each.description,
             tags=[each.tag],
-            **_answering(each.answer, each.summary, also=[413] if each.tag == "outcomes" else []),
+            **_answering(each.answer, each.summary, also=[400, 413] if each.tag == "outcomes" else []),
         )
     return router
 
