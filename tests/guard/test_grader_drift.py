@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.guard.actions.baselines import accept_grader
+from cheapdeep_ops.guard.notify.messages import headline
 from cheapdeep_ops.guard.reports.quality import spending_of
 from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.grader_drift.detection import DriftTest, finding_of
@@ -456,7 +457,7 @@ def test_what_was_graded_meanwhile_never_counts_and_the_end_is_told(school):
     learned(school)
     blame(school)
     started = school.inbox.payloads[-1]
-    assert "the grader has changed" in str(started["signal"]["why"]) or started["rule"] == "JudgeDrifted"
+    assert headline(started).startswith("JudgeDrifted firing: the grader has changed: ")
     assert started["hold_s"] == 7 * DAY_S
     school.teach(100, 0.0)
     school.bench.says = {}
@@ -528,3 +529,24 @@ def test_a_route_learns_its_normal_from_calls_after_the_change(school):
         found = grades.baselines(connection, school.guard._cache.grader)["support"]
     assert found.rate < 0.1
     assert found.until > ended
+
+
+@pytest.mark.thorough
+def test_another_grader_ends_it_and_begins_anew(school):
+    learned(school)
+    blame(school)
+    messages = len(school.inbox.payloads)
+    minutes(school, 3)
+    assert len(school.inbox.payloads) == messages, "an open incident is told once"
+    school.settings = school.settings.model_copy(update={"grader_model": "claude-sonnet-4-6"})
+    school.guard.close()
+    school.guard = school.another_guard(school.rulebook)
+    school.look()
+    assert not fires(school, "JudgeDrifted")
+    assert headline(school.inbox.payloads[-1]).startswith(
+        "JudgeDrifted resolved: the grader is another one now: claude-sonnet-4-6, prompt"
+    )
+    school.bench.says = {}
+    minutes(school, 45)
+    assert not fires(school, "JudgeDrifted")
+    assert {row["grader_model"] for row in regraded(school)} == {"claude-opus-4-7", "claude-sonnet-4-6"}

@@ -77,6 +77,7 @@ class Regrader:
             write(chosen, labels[chosen.call_id], self._grader, grade(request))
         except GraderError as error:
             _log.warning("a labelled answer could not be graded again: %s", error)
+            # An outage of the grader is not the answer's fault.
             self._failures[chosen.call_id] += not error.asks_for_time
 
     def _keep(self, labels: Mapping[str, Grade], now: float) -> None:
@@ -86,14 +87,14 @@ class Regrader:
             return
         with self._store.reading() as connection:
             kept = anchors.kept(connection)
+            new = anchors.stored(connection) - kept
         wanted: list[str] = []
         for label in (Grade.CORRECT, Grade.INCORRECT):
             of_label = [call_id for call_id, each in labels.items() if each is label]
             # Those that are kept stay: normal was learned on them.
             held = [call_id for call_id in of_label if call_id in kept]
             room = max((most + (label is Grade.INCORRECT)) // 2 - len(held), 0)
-            # The newest first: of the others the content is the first to be deleted, so that most have none.
-            wanted += [call_id for call_id in reversed(of_label) if call_id not in kept][:room]
+            wanted += [call_id for call_id in reversed(of_label) if call_id in new][:room]
         if wanted:
             self._store.transact(lambda connection: anchors.keep(connection, wanted, now=now))
 
@@ -112,10 +113,10 @@ class Regrader:
         label = min(sorted(last), key=last.__getitem__)
         of_label = (call_id for call_id in stored if labels[call_id] is label)
         # Failed ones come last, so that one that always fails does not hold up the others.
-        order = min(
+        first = min(
             of_label, key=lambda each: (self._failures[each], known.get(each, _NEVER).times, position(each, _SALT))
         )
-        return anchors.content(connection, order)
+        return anchors.content(connection, first)
 
 
 def retain_anchors(store: Store, settings: Settings, now: float) -> int:

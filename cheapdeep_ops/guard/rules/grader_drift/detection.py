@@ -202,7 +202,7 @@ def finding_of(rule: GraderDriftRule, test: DriftTest, *, anchors: int) -> Findi
     low, high = rate.interval()
     evidence = max(test.detector.evidence, 0.0)
     signal = {
-        "kind": "moved" if level is Level.ABOVE else "accepted" if _is_accepted(test) else "",
+        "kind": _kind(test, level),
         "why": _why(rule, test, anchors),
         "rate": rate.rate,
         "low": low,
@@ -227,6 +227,13 @@ def _level_of(rule: GraderDriftRule, test: DriftTest) -> Level:
     return Level.BELOW if is_learned else Level.NO_DATA
 
 
+def _kind(test: DriftTest, level: Level) -> str:
+    """`moved` as long as the alert fires, so that its message is not sent again; `accepted` by a person; or empty."""
+    if _is_accepted(test):
+        return "accepted"
+    return "moved" if level is Level.ABOVE or (test.fired_at and level is not Level.BELOW) else ""
+
+
 def _is_accepted(test: DriftTest) -> bool:
     """Whether a person has accepted the grader since the alert began to fire."""
     return bool(test.fired_at) and test.since >= test.fired_at
@@ -239,7 +246,8 @@ def _why(rule: GraderDriftRule, test: DriftTest, anchors: int) -> str:
     if not known:
         learned = " and ".join(f"{test.labels[label].normal[1]} of answers labelled {label}" for label in LABELS)
         return f"normal is being learned: {learned} of {rule.normal_regradings} each; {anchors} answers can be graded"
-    return "; ".join(_label_text(label, test.labels[label]) for label in known)
+    texts = "; ".join(_label_text(label, test.labels[label]) for label in known)
+    return f"since it fired, {texts}" if test.fired_at else texts
 
 
 def _label_text(label: Grade, test: LabelTest) -> str:

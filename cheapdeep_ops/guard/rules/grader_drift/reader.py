@@ -7,7 +7,7 @@ from cheapdeep_ops.guard.rules.grader_drift.anchors import anchor_labels
 from cheapdeep_ops.guard.rules.grader_drift.detection import DriftTest, finding_of
 from cheapdeep_ops.guard.rules.grader_drift.rule import GraderDriftRule
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader
-from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
+from cheapdeep_ops.guard.rules.model import AlertState, Finding, Level, ScopedAlert
 from cheapdeep_ops.store import anchors, detectors, regradings
 from cheapdeep_ops.store.detectors import DetectorState, StoredDetector
 from cheapdeep_ops.store.engine import Connection
@@ -24,6 +24,7 @@ class GraderDriftReader(SignalReader):
         self._rule = rule
         self._changed = context.detectors
         connection, grader = context.connection, context.cache.grader
+        self._grader = grader
         self._stored = detectors.read(connection, grader, rule=rule.alert).get(ALL_ROUTES, _BLANK)
         self._unread = regradings.known_after(connection, grader, regrading_id=self._stored.grade_id)
         self._anchors = context.cache.cached_for(
@@ -37,8 +38,11 @@ class GraderDriftReader(SignalReader):
 
     def finding(self, _routes: Collection[str], alert: ScopedAlert) -> Finding:
         """Above while there is evidence that the grader has changed; no data before its normal is known."""
-        before = DriftTest.from_row(self._stored.state)
         fired_at = alert.since if alert.state is AlertState.FIRING else 0.0
+        # The alert is about a grader that grades no more, whose verdicts and normal are of no concern to this one.
+        if fired_at and not self._stored.state:
+            return Finding(level=Level.BELOW, signal={"kind": "replaced", "why": f"another one now: {self._grader}"})
+        before = DriftTest.from_row(self._stored.state)
         test = before.in_state(self._rule, fired_at=fired_at).after(self._rule, self._unread)
         if self._unread or test != before:
             grade_id = self._unread[-1].id if self._unread else self._stored.grade_id

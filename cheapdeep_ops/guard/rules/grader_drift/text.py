@@ -11,8 +11,8 @@ def _headline(payload: Payload, _scope: str, is_over: bool) -> str:  # noqa: FBT
     why = without_markup(payload["signal"]["why"])
     if not is_over:
         return f"the grader has changed: {why}"
-    is_accepted = payload["signal"].get("kind") == "accepted"
-    return f"the grader is {why}" if is_accepted else f"the grader agrees with people as usual again: {why}"
+    is_decided = payload["signal"].get("kind") in {"accepted", "replaced"}
+    return f"the grader is {why}" if is_decided else f"the grader agrees with people as usual again: {why}"
 
 
 def _measured(payload: Payload) -> Iterable[str]:
