@@ -131,7 +131,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         f"({bounds(receipt['base_escalation_interval'])})",
         "reasons": counts(receipt["reasons"]),
         "false confidence": false_confidence_words(receipt, receipt),
-        "outcomes by users": outcomes_words(receipt["outcomes"]),
+        "user outcomes": outcomes_words(receipt["outcomes"]),
         **({"wrong by tier": _by_tier(receipt["false_confidence_by_tier"])} if len(triage) > 1 else {}),
         "samples": funnel_words(receipt["funnel"]),
         "sampling": _sampling(receipt["sampling"]),
@@ -320,7 +320,7 @@ def show_status(out: Console, status: Status) -> None:
         "grader": _grader(status["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
         + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),
-        "outcomes by users": f"{outcomes_words(status['outcomes'])}, in the last 24 h",
+        "user outcomes": f"{outcomes_words(status['outcomes'])}, in the last 24 h",
         "malformed replies": f"{counts(status['malformed_causes'])} in the last hour",
     }
     show_facts(out, facts)

@@ -108,7 +108,7 @@ def state(status: Present) -> dict[str, str]:
         "grader": f"{grader['state']}{problem}; {grader['model']}, last grade {timestamp(grader['last_grade_at'])}; "
         f"{exact_money(grader['spent_24h_usd'])} of {exact_money(grader['limit_24h_usd'])} spent in 24 hours",
         "samples that wait": f"{grader['waiting']:,}{_oldest(grader['oldest_wait_s'])}",
-        "outcomes by users, 24 hours": outcomes_words(status["outcomes"]),
+        "user outcomes, 24 hours": outcomes_words(status["outcomes"]),
         "messages": f"{queue['waiting']:,} wait, {queue['delivered']:,} delivered{last_error}",
         "guards and routers": f"{watchers['guards']} and {watchers['routers']} seen in the last minute; "
         f"{watchers['dropped']:,} decisions dropped",
