@@ -140,6 +140,14 @@ class Settings(BaseSettings):
     """How long the counters of each day are stored; they answer for all older periods."""
     retain_grades_days: Annotated[float, Field(ge=1, le=36_500)] = 400.0
     """How long grades, and the rows of their calls, are stored; longer if a rule needs them, or a normal is learned."""
+    retain_outcomes_days: Annotated[float, Field(ge=1, le=3650)] = 90.0
+    """How long outcomes are stored that users report."""
+    keep_anchors: bool = False
+    """Whether the team agrees to keep the redacted text of labelled answers, so that they can be graded again."""
+    max_anchors: Annotated[int, Field(ge=2, le=1_000)] = 200
+    """The largest number of labelled answers whose text is kept so."""
+    retain_anchors_days: Annotated[float, Field(ge=1, le=3650)] = 365.0
+    """How long after its call that text is kept."""
     show_examples: bool = False
     """Whether alerts on Slack about wrong answers quote some of them, redacted."""
 
@@ -173,6 +181,8 @@ class Settings(BaseSettings):
     grade_by: Literal["direct", "batch"] = "direct"
     """`direct`: one call for each grading. `batch`: Message Batches, at half the price and within a day."""
     grade_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    regrades_per_day: Annotated[int, Field(ge=0, le=1_440)] = 24
+    """How many labelled answers are graded again each day, to see whether the grader has changed; 0: none."""
     max_grader_usd_per_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     """The limit on the cost of priced gradings in any 24 hours; further samples wait."""
     second_grader_model: Annotated[str, AfterValidator(filled_text)] | None = None
@@ -357,6 +367,11 @@ class Settings(BaseSettings):
     def graded_share(self) -> float:
         """The share of confident answers that is graded; 0 if no content may be stored."""
         return self.sample_rate if self.retain_content_days else 0.0
+
+    @property
+    def kept_anchors(self) -> int:
+        """The largest number of labelled answers whose text is kept; 0 if it is not, or if no content may be stored."""
+        return self.max_anchors if self.keep_anchors and self.retain_content_days else 0
 
     @property
     def shows_examples(self) -> bool:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from time import time
 
@@ -24,8 +25,9 @@ from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import learned
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.resources import packaged
-from cheapdeep_ops.store import incidents, policies, processes
+from cheapdeep_ops.store import anchors, incidents, outcomes, policies, processes
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.outcomes import CallFacts, Outcome
 from cheapdeep_ops.store.schema import HEAD, migrate
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic, SimulatedSlack
 from tests.endpoint import listening
@@ -778,6 +780,32 @@ def test_purge_forgets_content_by_call_and_by_age_and_keeps_the_verdicts(capsys,
     assert run_json(capsys, "purge", "--older-than", "1h") == {"purged": 0}
     assert run_json(capsys, "purge", "--older-than", "0s") == {"purged": 3}
     assert tuple(contents()) == (0, 4)
+    assert run_json(capsys, "report")["graded"] == 3
+
+
+def test_purge_forgets_kept_labelled_answers_too(capsys, graded):
+    keep = partial(anchors.keep, call_ids=["call-0", "call-1"], now=time())
+    assert graded.transact(keep) == 2
+    assert "redacted text of 2 kept" in doctor._labelled_answers(Settings(keep_anchors=True))
+    assert "CHEAPDEEP_KEEP_ANCHORS=true keeps" in doctor._labelled_answers(Settings())
+    assert run_json(capsys, "purge", "--call", "call-1") == {"purged": 1}
+    assert run_json(capsys, "purge", "--older-than", "0s") == {"purged": 3}
+    with graded.reading() as connection:
+        assert anchors.count(connection) == 0
+
+
+def test_a_person_accepts_the_grader_as_it_is(capsys, graded):
+    found = run_json(capsys, "normal", "accept", "--why", "new model")
+    assert (found["model"], found["why"]) == ("claude-opus-4-7", "new model")
+    assert found["author"]
+    assert "claude-opus-4-7 is accepted as it is" in run(capsys, "normal", "accept", "--why", "new model")[1]
+
+
+def test_what_users_say_is_shown_beside_and_not_in_the_grades(capsys, graded):
+    told = Outcome(call_id="call-0", source="form", is_wrong=True, claimed=CallFacts())
+    graded.transact(partial(outcomes.put, outcomes=[told], now=time()))
+    line = "1 of 1 reports say wrong (100.0%); by route: support 1 of 1; no random sample"
+    assert [line in run(capsys, command)[1] for command in ("report", "status")] == [True, True]
     assert run_json(capsys, "report")["graded"] == 3
 
 

@@ -42,6 +42,11 @@ DEFAULTS = {
     "retain_hours_days": 31.0,
     "retain_counts_days": 3650.0,
     "retain_grades_days": 400.0,
+    "keep_anchors": False,
+    "max_anchors": 200,
+    "retain_anchors_days": 365.0,
+    "regrades_per_day": 24,
+    "retain_outcomes_days": 90.0,
     "treatments": {},
     "triage_max_input_tokens": None,
 }

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from cheapdeep_ops.errors import LeaseLostError
 from cheapdeep_ops.guard.grading.grader import Grader, grader_version
+from cheapdeep_ops.guard.grading.regrader import retain_anchors
 from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
@@ -202,6 +203,7 @@ class Guard:
             store = self._leases[RETAIN].store
             candidates.forget(store, before=now - self._settings.retain_content_days * DAY_S)
             candidates.trim(store, most=self._settings.max_candidates)
+            retain_anchors(store, self._settings, now)
             self._label_places.step(now)
             return self._retention.step(now)
 

@@ -48,6 +48,7 @@ class Retention:
             DAY_S: settings.retain_counts_days * DAY_S,
         }
         self._keep_grades_s = max(keep_grades_s, settings.retain_grades_days * DAY_S)
+        self._keep_outcomes_s = settings.retain_outcomes_days * DAY_S
         self._monotonic = monotonic
         self._silent: dict[str, tuple[float, float]] = {}
         """By process that seems dead: its last heartbeat, and when this guard first saw that (monotonic clock)."""
@@ -67,6 +68,7 @@ class Retention:
         if self._monotonic() >= self._slow_at:
             retire(self._store, unseen_since=now - _FORGET_AFTER_S)
             expiry.expire_grades(self._store, before=now - self._keep_grades_s)
+            expiry.expire_outcomes(self._store, before=now - self._keep_outcomes_s)
             self._slow_at = self._monotonic() + _SLOW_EVERY_S
         space.give_back(self._store)
         return folded

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from cheapdeep_ops.guard.formatting import percent, plain, rate, timestamp
+from cheapdeep_ops.guard.report_types.outcomes import Outcomes, RouteOutcomes
 from cheapdeep_ops.guard.report_types.state import Normal
 
 _LONGEST_WHY: Final = 240
+_SHOWN_ROUTES: Final = 5
 
 
 def _normal(normal: Normal) -> str:
@@ -32,3 +34,18 @@ NORMAL_TITLES: Final = tuple(_NORMAL_COLUMNS)
 def normal_rows(normals: Mapping[str, Normal]) -> Sequence[Sequence[str]]:
     """What is normal for each route, in the order of `NORMAL_TITLES`."""
     return [tuple(text(route, normal) for text in _NORMAL_COLUMNS.values()) for route, normal in normals.items()]
+
+
+def outcomes_words(outcomes: Outcomes) -> str:
+    """What users say about answers, with n."""
+    if not outcomes["n"]:
+        return "none reported"
+    whole = f"{outcomes['wrong']:,} of {outcomes['n']:,} reports say wrong ({percent(outcomes['wrong_share'])})"
+    unknown = f"; {outcomes['unknown']:,} of calls that are not stored, unverified" if outcomes["unknown"] else ""
+    by_route = ", ".join(f"{plain(name)} {each['wrong']:,} of {each['n']:,}" for name, each in _busiest(outcomes))
+    return f"{whole}{unknown}; by route: {by_route}; no random sample"
+
+
+def _busiest(outcomes: Outcomes) -> Sequence[tuple[str, RouteOutcomes]]:
+    """The routes with most outcomes."""
+    return sorted(outcomes["by_route"].items(), key=lambda item: (-item[1]["n"], item[0]))[:_SHOWN_ROUTES]

@@ -5,7 +5,14 @@ from typing import Final
 from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, exists, or_, select
 
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow, LabelRow, NormalRow
+from cheapdeep_ops.store.tables.grade_tables import (
+    Candidate,
+    GradeRow,
+    LabelRow,
+    NormalRow,
+    OutcomeRow,
+    RegradeRow,
+)
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import CandidateState
 
@@ -13,6 +20,8 @@ _GRADE: Final = table_of(GradeRow)
 _NORMAL: Final = table_of(NormalRow)
 _LABEL: Final = table_of(LabelRow)
 _CANDIDATE: Final = table_of(Candidate)
+_REGRADE: Final = table_of(RegradeRow)
+_OUTCOME: Final = table_of(OutcomeRow)
 _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
 
 MOST_ROWS: Final = 1_000
@@ -20,7 +29,7 @@ MOST_ROWS: Final = 1_000
 
 
 def expire_grades(store: Store, *, before: float) -> int:
-    """Delete grades of calls that began before `before` (Unix time), and their labels and candidates.
+    """Delete grades of calls that began before `before` (Unix time), and their labels, candidates, repeated gradings.
 
     Grades stay from which a normal was learned, or is learned again. So do answers that wait for a grade. Returns how
     many rows were deleted.
@@ -31,9 +40,15 @@ def expire_grades(store: Store, *, before: float) -> int:
     deleted = delete_some(store, _GRADE, and_(_GRADE.c.called_at < before, ~needed))
     has_grade = exists().where(_GRADE.c.call_id == _LABEL.c.call_id)
     deleted += delete_some(store, _LABEL, and_(_LABEL.c.at < before, ~has_grade))
+    deleted += delete_some(store, _REGRADE, _REGRADE.c.at < before)
     is_graded = exists().where(_GRADE.c.call_id == _CANDIDATE.c.call_id)
     settled = and_(_CANDIDATE.c.at < before, _CANDIDATE.c.state.not_in(_OPEN))
     return deleted + delete_some(store, _CANDIDATE, and_(settled, ~is_graded))
+
+
+def expire_outcomes(store: Store, *, before: float) -> int:
+    """Delete outcomes that came before `before` (Unix time); returns how many they were."""
+    return delete_some(store, _OUTCOME, _OUTCOME.c.at < before)
 
 
 def delete_some(store: Store, table: Table, chosen: ColumnElement[bool]) -> int:

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, case, delete, func, select, update
 
-from cheapdeep_ops.store import grades
+from cheapdeep_ops.store import grades, regradings
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.store.tables.grade_tables import GraderRow, GradingBatch
 from cheapdeep_ops.store.tables.row import table_of
@@ -182,4 +182,5 @@ def committed_usd(connection: Connection, *, since: float) -> float:
     """What gradings since `since` cost, with an estimate for requests since then without a result; in US dollars."""
     recent = and_(_BATCH.c.submitted_at >= since, _BATCH.c.unread > 0)
     unread = select(func.coalesce(func.sum(_BATCH.c.unread * _BATCH.c.nusd_each), 0)).where(recent)
-    return grades.spent_usd(connection, since=since) + int(connection.execute(unread).scalar() or 0) * USD_PER_NUSD
+    known = grades.spent_usd(connection, since=since) + regradings.spent_usd(connection, since=since)
+    return known + int(connection.execute(unread).scalar() or 0) * USD_PER_NUSD

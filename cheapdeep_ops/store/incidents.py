@@ -1,6 +1,6 @@
 """Alert states, incidents, and the messages about them; `deliveries` has the state of each message."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
@@ -154,6 +154,12 @@ def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
         .group_by(_INCIDENT.c.scope)
     )
     return {row.scope: row.at for row in connection.execute(statement)}
+
+
+def spans(connection: Connection, *, rules: Collection[str]) -> list[tuple[float, float | None]]:
+    """(start, end) of all incidents of these rules (Unix times); the end of an open one is None."""
+    statement = select(_INCIDENT.c.started_at, _INCIDENT.c.resolved_at).where(_INCIDENT.c.rule.in_(rules))
+    return [(row.started_at, row.resolved_at) for row in connection.execute(statement.order_by(_INCIDENT.c.id))]
 
 
 def enqueue(

@@ -28,7 +28,7 @@ def test_a_row_id_is_a_part_of_the_path_and_not_of_the_request():
 
 
 def test_operations_differ_and_each_says_what_it_does_in_one_paragraph():
-    assert len({each.name for each in OPERATIONS}) == len({(each.method, each.path) for each in OPERATIONS}) == 12
+    assert len({each.name for each in OPERATIONS}) == len({(each.method, each.path) for each in OPERATIONS}) == 15
     for each in OPERATIONS:
         assert each.description.endswith(".")
         assert "Raises" not in each.description

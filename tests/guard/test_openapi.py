@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.http.version import API_VERSION
 from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.store import incidents
+from tests.guards import tokens_file
 
 STORM = [0.95] * 2 + [0.5] * 8
 JSON = "application/json"
@@ -20,6 +21,13 @@ ORDERS = (
     ("PUT", "/api/v1/policy/pin", {"threshold": 0.7, "route": "support", **BY}),
     ("DELETE", "/api/v1/policy/pin", {"route": "support", **BY}),
     ("POST", "/api/v1/normal/relearn", {"route": "support", **BY}),
+    ("POST", "/api/v1/grader/accept", BY),
+    ("POST", "/api/v1/outcomes", {"call_id": "call-1", "outcome": "wrong", "source": "form"}),
+    (
+        "POST",
+        "/api/v1/outcomes/batch",
+        {"outcomes": [{"call_id": "never", "outcome": "right", "source": "form", "route": "support", "at": 1.0}]},
+    ),
     ("POST", "/api/v1/labels", {"call_id": "call-1", "verdict": "correct", "author": "ann"}),
     (
         "POST",
@@ -107,14 +115,14 @@ def test_what_needs_a_token_is_said_and_off_loopback_that_is_all_but_health(scho
 
 
 @pytest.mark.thorough
-def test_real_answers_have_the_keys_that_are_documented_and_no_others(school):
+def test_real_answers_have_the_keys_that_are_documented_and_no_others(school, tmp_path):
     school.inbox.failures += [DeliveryError("invalid_blocks")] * 10_000
     message = {"incident_id": None, "kind": "test", "payload": {"kind": "test"}, "at": school.clock()}
     for _ in range(3):
         school.store.transact(lambda connection: incidents.enqueue(connection, **message))
     school.teach(400, 0.1)
     school.run(120, STORM, cls="invoice")
-    api = api_of(school)
+    api = api_of(school, api_tokens=(), api_tokens_file=tokens_file(tmp_path, "read", "act", "content", "outcome"))
     client, known = client_of(api), documented(api)
     reads = [("GET", path.format(incident_id=1), None) for method, path in known if method == "GET"]
     asked = []

@@ -20,12 +20,15 @@ from cheapdeep_ops.store import incidents, policies, silences
 
 OPEN = {"/healthz", "/readyz"}
 CONTENT = {"/api/v1/review/next"}
+OUTCOME = {"/api/v1/outcomes", "/api/v1/outcomes/batch"}
 BY = {"author": "mallory", "why": "trial"}
 BODIES = {
     "put_pin": {"threshold": 0.7, **BY},
     "post_relearn": {"route": "support", **BY},
     "post_label": {"call_id": "call-1", "verdict": "correct", "author": "mallory"},
     "post_labels": {"labels": [{"call_id": "call-1", "verdict": "correct"}], "author": "mallory"},
+    "post_outcome": {"call_id": "call-1", "outcome": "wrong", "source": "form"},
+    "post_outcomes": {"outcomes": [{"call_id": "call-1", "outcome": "wrong", "source": "form"}]},
     "post_silence": {"rule": "EscalationStorm", "for_s": 60.0, **BY},
 }
 INSUFFICIENT = 'Bearer error="insufficient_scope", scope="{}"'
@@ -105,6 +108,8 @@ def needed(method, path):
         return None
     if path in CONTENT:
         return "content"
+    if path in OUTCOME:
+        return "outcome"
     return "read" if method == "GET" else "act"
 
 
@@ -133,12 +138,12 @@ def test_every_path_is_opened_by_its_role_alone(serve):
                     expected = (401, "Bearer")
                 elif role is not None and token == "never":
                     expected = (401, 'Bearer error="invalid_token"')
-                elif role is not None and token not in {role, "all", "plain"}:
+                elif role is not None and token not in {role, "all", *([] if role == "outcome" else ["plain"])}:
                     expected = (403, INSUFFICIENT.format(role))
                 got = answer.status_code if answer.status_code in {401, 403} else None
                 assert (got, answer.headers.get("www-authenticate")) == expected, (method, path, token)
             seen.add(role)
-        assert seen == {None, "read", "act", "content"}
+        assert seen == {None, "read", "act", "content", "outcome"}
 
 
 def test_on_loopback_reading_needs_no_token_and_content_does(serve):
@@ -146,7 +151,7 @@ def test_on_loopback_reading_needs_no_token_and_content_does(serve):
     with answering(api) as client:
         for method, path, _ in operations(api):
             refused = ask(client, method, ids_in(path)).status_code == 401
-            assert refused == (needed(method, path) in {"act", "content"}), path
+            assert refused == (needed(method, path) in {"act", "content", "outcome"}), path
 
 
 def changes_of(store):

@@ -188,7 +188,7 @@ def test_another_schema_is_above():
 
 def test_every_watcher_tells_and_none_raises():
     rules = [rule for rule in read_rulebook().rules if isinstance(rule, WatchRule)]
-    assert len(rules) == 11
+    assert len(rules) == 12
     assert all(rule.actions == {Action.NOTIFY} for rule in rules)
     assert all(rule.annotations["runbook"] == f"alerts/README.md#{rule.alert.lower()}" for rule in rules)
 

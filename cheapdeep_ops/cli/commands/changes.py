@@ -68,6 +68,18 @@ def normal_relearn(
     show_normal(guard_client.act(relearn, route=route, why=why), as_json=json)
 
 
+@normal_app.command("accept")
+def normal_accept(why: WhyOption, json: Json = False) -> None:
+    """Accept the grader as it is, after JudgeDrifted. How often it contradicts people is learned anew."""
+    from cheapdeep_ops.guard.actions.baselines import accept_grader
+
+    accepted = guard_client.act(accept_grader, why=why)
+    if json:
+        output.print_json(accepted)
+    else:
+        output.console().print(f"{accepted['model']} is accepted as it is", markup=False)
+
+
 @app.command()
 def purge(
     call: Annotated[str | None, typer.Option(callback=filled_option, help="One call, by its id.")] = None,
@@ -75,16 +87,16 @@ def purge(
     json: Json = False,
 ) -> None:
     """Delete stored text by call or by age. Counts and grades stay."""
-    from cheapdeep_ops.store import candidates
+    from cheapdeep_ops.store import anchors
 
     if (call is None) == (older_than is None):
         raise typer.BadParameter("needs either --call ID or --older-than AGE", param_hint="--call")
     before = None if older_than is None else time.time() - seconds_in(older_than, "--older-than")
     with opened(Settings()) as store:
         if before is not None:
-            purged = candidates.forget(store, before=before)
+            purged = anchors.purge(store, before=before)
         else:
-            purged = store.transact(lambda connection: candidates.forget_call(connection, call or ""))
+            purged = store.transact(lambda connection: anchors.purge_call(connection, call or ""))
     if json:
         output.print_json({"purged": purged})
     else:

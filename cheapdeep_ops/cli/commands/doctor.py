@@ -27,7 +27,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.settings import Settings, is_web_address
-from cheapdeep_ops.store import processes
+from cheapdeep_ops.store import anchors, processes
 from cheapdeep_ops.store.clock import SKEW_S
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import require_writable, revision, schema_trouble
@@ -228,6 +228,26 @@ def _grader(settings: Settings) -> str:
     return f"{grader['state']}: {settings.sample_rate:.2%} of confident answers by {settings.grader_model}"
 
 
+def _labelled_answers(settings: Settings) -> str:
+    """Whether the text of labelled answers is kept, and how many can be graded again."""
+    days = f"{settings.retain_content_days:g} days"
+    if not settings.kept_anchors:
+        return (
+            f"not kept: those of the last {days} are graded again (CHEAPDEEP_KEEP_ANCHORS=true keeps their text longer)"
+        )
+    most = f"at most {settings.kept_anchors}, for {settings.retain_anchors_days:g} days (CHEAPDEEP_KEEP_ANCHORS)"
+    if settings.is_store_remote:
+        return f"the guard keeps text by its own settings; by those here {most}"
+    store = Store(settings.store_url)
+    try:
+        if not store.exists:
+            return f"none kept yet; {most}"
+        with store.reading() as connection:
+            return f"redacted text of {anchors.count(connection)} kept; {most}"
+    finally:
+        store.close()
+
+
 def _graders(settings: Settings) -> list[str]:
     return [model for model in (settings.grader_model, settings.second_grader_model) if model is not None]
 
@@ -313,6 +333,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
     ("guard over HTTP", _remote_guard),
     ("rules", _rules),
     ("grader", _grader),
+    ("labelled answers", _labelled_answers),
     *((receiver.title, partial(_receiver, receiver)) for receiver in RECEIVERS),
     ("OTLP", _telemetry),
     ("clock", _clock),

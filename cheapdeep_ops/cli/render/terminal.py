@@ -42,7 +42,7 @@ from cheapdeep_ops.guard.report_types.state import (
     Status,
     Watchers,
 )
-from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
+from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows, outcomes_words
 from cheapdeep_ops.store.records import Alert, Signal
 from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
@@ -132,6 +132,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         f"({bounds(receipt['base_escalation_interval'])})",
         "reasons": counts(receipt["reasons"]),
         "false confidence": false_confidence_words(receipt, receipt),
+        "user outcomes": outcomes_words(receipt["outcomes"]),
         **({"wrong by tier": _by_tier(receipt["false_confidence_by_tier"])} if len(triage) > 1 else {}),
         "samples": funnel_words(receipt["funnel"]),
         "sampling": _sampling(receipt["sampling"]),
@@ -321,6 +322,7 @@ def show_status(out: Console, status: Status) -> None:
         "grader": _grader(status["grader"]),
         "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
         + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),
+        "user outcomes": f"{outcomes_words(status['outcomes'])}, in the last 24 h",
         "malformed replies": f"{counts(status['malformed_causes'])} in the last hour",
     }
     show_facts(out, facts)

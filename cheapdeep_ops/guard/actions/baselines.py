@@ -1,12 +1,17 @@
-"""The operation that starts a new baseline of a route."""
+"""The operations that start a new baseline: of a route, and of the grader."""
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, operation
 from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.report_types.labels import AcceptedGrader
 from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import baselines_of
-from cheapdeep_ops.store import grades
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.grader_drift.detection import DriftTest
+from cheapdeep_ops.guard.rules.grader_drift.rule import GraderDriftRule
+from cheapdeep_ops.store import detectors, grades, regradings
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.values import ALL_ROUTES
 
 
 class RelearnRequest(ActionRequest):
@@ -37,3 +42,30 @@ def relearn(context: ActionContext, request: RelearnRequest) -> dict[str, Normal
 
     context.change(work)
     return context.read(lambda connection: baselines_of(connection, settings))
+
+
+class AcceptGraderRequest(ActionRequest):
+    """Accept the grader as it is."""
+
+    author: FilledText
+    why: FilledText
+
+
+@operation("POST", "/api/v1/grader/accept", name="post_accept_grader", summary="Accept the grader as it is")
+def accept_grader(context: ActionContext, request: AcceptGraderRequest) -> AcceptedGrader:
+    """Learn anew how often the grader contradicts people's labels. An alert that it has changed ends.
+
+    What is normal for routes stays: learn that anew as well where the grader has changed.
+    """
+    settings, now = context.settings, context.clock()
+    rules = [rule for rule in read_rulebook(settings.rules_file).rules if isinstance(rule, GraderDriftRule)]
+    grader = grader_version(settings)
+
+    def work(connection: Connection) -> None:
+        state = DriftTest(since=now, author=request.author, why=request.why).row()
+        kept = detectors.DetectorState(grade_id=regradings.newest_id(connection), state=state)
+        places = [detectors.StoredDetector(rule=rule.alert, scope=ALL_ROUTES, kept=kept) for rule in rules]
+        detectors.write(connection, grader, places, now=now)
+
+    context.change(work)
+    return {"model": grader.model, "prompt": grader.prompt, "since": now, "author": request.author, "why": request.why}

@@ -17,7 +17,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 T = TypeVar("T")
 Method = Literal["DELETE", "POST", "PUT"]
-Tag = Literal["changes", "labels"]
+Tag = Literal["changes", "labels", "outcomes"]
 RequestT = TypeVar("RequestT", bound=BaseModel)
 Route = Annotated[str, AfterValidator(filled_text)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(valid_text)]

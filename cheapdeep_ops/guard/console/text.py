@@ -21,6 +21,7 @@ from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.report_types.figures import CallFigures, FalseConfidence, Latest
 from cheapdeep_ops.guard.report_types.labels import Review
 from cheapdeep_ops.guard.report_types.state import Policy, Present, Silence
+from cheapdeep_ops.guard.state_text import outcomes_words
 from cheapdeep_ops.store.records import (
     Acknowledged,
     Alert,
@@ -107,6 +108,7 @@ def state(status: Present) -> dict[str, str]:
         "grader": f"{grader['state']}{problem}; {grader['model']}, last grade {timestamp(grader['last_grade_at'])}; "
         f"{exact_money(grader['spent_24h_usd'])} of {exact_money(grader['limit_24h_usd'])} spent in 24 hours",
         "samples that wait": f"{grader['waiting']:,}{_oldest(grader['oldest_wait_s'])}",
+        "user outcomes, 24 hours": outcomes_words(status["outcomes"]),
         "messages": f"{queue['waiting']:,} wait, {queue['delivered']:,} delivered{last_error}",
         "guards and routers": f"{watchers['guards']} and {watchers['routers']} seen in the last minute; "
         f"{watchers['dropped']:,} decisions dropped, {watchers['late']:,} calls too late to count",

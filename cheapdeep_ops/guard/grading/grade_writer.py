@@ -12,14 +12,15 @@ from cheapdeep_ops.errors import BatchMissingError, GraderError
 from cheapdeep_ops.guard.grading.grader_status import after_error, after_result, pausing_error, wait_s
 from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grader_state, grades
+from cheapdeep_ops.store import candidates, grader_state, grades, regradings
+from cheapdeep_ops.store.anchors import AnchorContent
 from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grader_state import GraderStatus
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.telemetry.evaluations import GradeRecord, GradeTelemetry
 from cheapdeep_ops.units import DAY_S, NUSD_PER_USD
-from cheapdeep_ops.values import CandidateState, GradeFailure, GradeResult, Usage
+from cheapdeep_ops.values import CandidateState, Grade, GradeFailure, GradeResult, Usage
 
 _log: Final = logging.getLogger(__name__)
 _MAX_ATTEMPTS: Final = 5
@@ -112,6 +113,18 @@ class GradeWriter:
             _append(connection, sample, row, candidates.ids_with_content(connection, [sample.call_id]))
 
         self._store.transact(write)
+
+    def write_regrading(
+        self, anchor: AnchorContent, label: Grade, grader: GraderVersion, result: GradeResult, now: float
+    ) -> None:
+        """Store a repeated grading of a labelled answer, without its reason, which may quote the answer."""
+        result = reject_copied(result, anchor.turns, anchor.answer)
+        cost = self.cost(grader, result.usage, now, batch=False)
+        row = {"call_id": anchor.call_id, "grader_model": grader.model, "grader_prompt": grader.prompt,
+               "label": label.value, "verdict": result.grade.value if result.grade else None,
+               "failure": result.failure.value if result.failure else "", "at": now,
+               "cost_nusd": None if cost is None else round(cost * NUSD_PER_USD)}  # fmt: skip
+        self._store.transact(lambda connection: regradings.add(connection, row))
 
     def note_error(self, error: GraderError, now: float) -> None:
         """Store an error that concerns no single sample."""

@@ -10,17 +10,19 @@ from cheapdeep_ops.guard.grading.batch_grading import MAX_REQUESTS, BatchGrading
 from cheapdeep_ops.guard.grading.direct import DirectGrading
 from cheapdeep_ops.guard.grading.grade_writer import GradeWriter
 from cheapdeep_ops.guard.grading.grader_status import is_paused
+from cheapdeep_ops.guard.grading.regrader import Regrader
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.grading.second_grader import SecondGrader
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state
+from cheapdeep_ops.store.anchors import AnchorContent
 from cheapdeep_ops.store.candidates import GradingSample
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.grader_state import GraderStatus
 from cheapdeep_ops.store.grades import GraderVersion
 from cheapdeep_ops.telemetry.evaluations import GradeTelemetry
 from cheapdeep_ops.units import DAY_S
-from cheapdeep_ops.values import GradeResult
+from cheapdeep_ops.values import Grade, GradeResult
 
 MAX_PER_RUN: Final = MAX_REQUESTS
 """The most samples of one run; the next run continues."""
@@ -48,6 +50,7 @@ class Grader:
         self._batches = BatchGrading(store, settings=settings, grader=self.version, api=api, writer=self._writer)
         self._sampler = Sampler(settings, self.version)
         self._second = SecondGrader(store, settings=settings, first=self.version)
+        self._regrader = Regrader(store, settings=settings, grader=self.version)
 
     def run(self, now: float, *, raising_rules: Collection[str] = ()) -> int:
         """Choose samples, delete those that are too old, and grade what waits; returns how many were settled.
@@ -71,6 +74,7 @@ class Grader:
         settled += self._grade(now, limit=MAX_PER_RUN)
         settled += self._grade_retrospectively(now, raising_rules)
         self._run_second(now)
+        self._regrade(now)
         return settled
 
     def finish(self) -> None:
@@ -118,14 +122,23 @@ class Grader:
     def _run_second(self, now: float) -> None:
         """Let the second grader grade some of the graded answers, as far as money and time allow."""
 
-        def may_continue() -> bool:
-            return not self._stopped and self._writer.spent_usd(now) < self._settings.max_grader_usd_per_day
-
         def write(sample: GradingSample, grader: GraderVersion, result: GradeResult) -> None:
             self._writer.write_second(sample, grader, result, now)
 
         if not self._is_paused(now):
-            self._second.run(now, grade=self._api.grade, write=write, may_continue=may_continue)
+            self._second.run(now, grade=self._api.grade, write=write, may_continue=lambda: self._may_continue(now))
+
+    def _regrade(self, now: float) -> None:
+        """Grade a labelled answer again, if one is due, to see whether the grader has changed."""
+
+        def write(anchor: AnchorContent, label: Grade, grader: GraderVersion, result: GradeResult) -> None:
+            self._writer.write_regrading(anchor, label, grader, result, now)
+
+        if not self._is_paused(now):
+            self._regrader.run(now, grade=self._api.grade, write=write, may_continue=lambda: self._may_continue(now))
+
+    def _may_continue(self, now: float) -> bool:
+        return not self._stopped and self._writer.spent_usd(now) < self._settings.max_grader_usd_per_day
 
     def _status(self) -> GraderStatus:
         with self._store.reading() as connection:

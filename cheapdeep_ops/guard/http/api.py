@@ -17,6 +17,7 @@ from cheapdeep_ops.access.tokens import Role
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
 from cheapdeep_ops.guard.actions.operation import ActionContext, Route
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
+from cheapdeep_ops.guard.actions.outcomes import LARGEST_BODY, OUTCOMES_PATH
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.http.access import Access, is_loopback
 from cheapdeep_ops.guard.http.endpoints import endpoint_of, within_route
@@ -62,6 +63,7 @@ _TAGS: Final = [
     {"name": "reports", "description": "The present state and the past."},
     {"name": "changes", "description": "Changes by people, each with author and reason. They need a token."},
     {"name": "senders", "description": "Routers without a database send their counts, and follow the policies."},
+    {"name": "outcomes", "description": "What users say about answers. These paths need a token with their own role."},
     {"name": "labels", "description": "People check the grader. These paths have content and need a token."},
 ]
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
@@ -70,6 +72,10 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     403: {"description": "The token lacks the role or the route, or the guard has no tokens at all"},
     404: {"description": "The request names something that does not exist", "content": _TEXT},
     409: {"description": "The operation is not possible in the present state", "content": _TEXT},
+}
+_OF_BODIES: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "The body is no JSON that can be read"},
+    413: {"description": "The body is too large", "content": _TEXT},
 }
 _UNREACHABLE: Final[dict[int | str, dict[str, Any]]] = {
     503: {"description": "The store is unreachable", "content": _TEXT}
@@ -131,6 +137,7 @@ def make_local_api(store: Store, settings: Settings) -> FastAPI:
 def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> None:
     """Add all paths below `/api`; without `access` they need no token."""
     store, settings, clock = context.store, context.settings, context.clock
+    api.add_middleware(_Bounded)
     api.add_middleware(_Versioned)
 
     @api.exception_handler(RequestValidationError)
@@ -161,7 +168,7 @@ def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> N
 def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
     """The documentation of a path: the type of its response, and the refusals `also` that only this path has."""
     # The type is only for the document: without a response model FastAPI does not check responses.
-    refusals = {code: _REFUSALS[code] for code in also}
+    refusals = {code: (_REFUSALS | _OF_BODIES)[code] for code in also}
     return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
 
 
@@ -185,6 +192,39 @@ class _Versioned:
 
         is_api = scope["type"] == "http" and scope["path"].startswith("/api/")
         await self._app(scope, receive, send_versioned if is_api else send)
+
+
+class _Bounded:
+    """Refuses a body of outcomes that is too large with 413, before it is read whole.
+
+    A token for outcomes may be in many hands, and is meant for short texts.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(OUTCOMES_PATH):
+            await self._app(scope, receive, send)
+            return
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return  # the caller has gone
+            body += message.get("body", b"")
+            if len(body) > LARGEST_BODY:
+                refusal = PlainTextResponse(f"the body has more than {LARGEST_BODY} bytes: send fewer outcomes", 413)
+                await refusal(scope, receive, send)
+                return
+            if not message.get("more_body"):
+                break
+        read = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive_again() -> Message:
+            return next(read, None) or await receive()
+
+        await self._app(scope, receive_again, send)
 
 
 def _health(is_ready: Callable[[], str]) -> APIRouter:
@@ -362,7 +402,7 @@ def _actions(context: ActionContext, access: Access | None) -> APIRouter:
             name=each.name,
             description=each.description,
             tags=[each.tag],
-            **_answering(each.answer, each.summary),
+            **_answering(each.answer, each.summary, also=[400, 413] if each.tag == "outcomes" else []),
         )
     return router
 

@@ -50,7 +50,7 @@ def endpoint_of(operation: Operation[Any], context: ActionContext, access: Acces
             touched = context.read(lambda connection: operation.touches(connection, request, ids))
             if not all(route is not None and caller.covers(route) for route in touched):
                 raise http_error(lacks_route(operation.role))
-        if caller.name:
+        if caller.name and "author" in type(request).model_fields:
             # What a caller says of itself is not proven, and the token is.
             request = request.model_copy(update={"author": caller.name})
         return {**fields, body: request}

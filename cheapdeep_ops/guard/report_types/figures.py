@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cheapdeep_ops.guard.report_types.outcomes import Outcomes
 from cheapdeep_ops.guard.report_types.state import GraderState, Policy, Reach
 from cheapdeep_ops.guard.report_types.units import Interval, Rate, Usd
 from cheapdeep_ops.store.records import Moment, Record
@@ -261,4 +262,5 @@ class Receipt(ReceiptFacts, CacheShares, TriageFigures, Causes):
     confidence: Annotated[dict[str, Confidence], Field(description="by route")]
     sampling: Sampling
     reach: Annotated[dict[str, Reach], Field(description="by route")]
+    outcomes: Outcomes
     routes: Annotated[dict[str, int], Field(description="calls by route")]

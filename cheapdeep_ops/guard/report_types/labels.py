@@ -68,6 +68,14 @@ class Review(Agreement):
     pairs: list[Pair]
 
 
+class AcceptedGrader(Judge):
+    """A grader that a person has accepted as it is; how often it contradicts people is learned since then."""
+
+    since: Moment
+    author: str
+    why: str
+
+
 class Turn(Record):
     """One turn of a conversation."""
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cheapdeep_ops.guard.report_types.outcomes import Outcomes
 from cheapdeep_ops.guard.report_types.units import Rate, Usd
 from cheapdeep_ops.store.records import Alert, Moment, Queue, Record
 
@@ -130,6 +131,7 @@ class Present(Record):
     grader: GraderState
     normal: Annotated[dict[str, Normal], Field(description="by route")]
     silences: list[Silence]
+    outcomes: Annotated[Outcomes, Field(description="of the last 24 hours")]
     queue: Queue
     watchers: Watchers
 

@@ -21,7 +21,7 @@ from cheapdeep_ops.guard.rules.self_monitoring.grader_health import state_of, tr
 from cheapdeep_ops.guard.statistics import calibration
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, grader_state, grades, route_labels
+from cheapdeep_ops.store import candidates, grader_state, grades, regradings, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, GraderVersion, GradeTally
 from cheapdeep_ops.store.records import record_of
@@ -88,7 +88,8 @@ def false_confidence(wrong: Estimate | None) -> FalseConfidence:
 def spending_of(connection: Connection, *, since: float, until: float) -> GradingCosts:
     """The cost of grading in the period, the second grader's part of it, and the number of unpriced grades."""
     return {
-        "grader_cost_usd": grades.spent_usd(connection, since=since, until=until),
+        "grader_cost_usd": grades.spent_usd(connection, since=since, until=until)
+        + regradings.spent_usd(connection, since=since, until=until),
         "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
         "grader_unpriced": sum(each.unpriced for each in grades.tallies(connection, since=since, until=until)),
     }

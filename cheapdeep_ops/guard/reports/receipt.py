@@ -12,6 +12,7 @@ from cheapdeep_ops.guard.report_types.figures import (
     TriageFigures,
 )
 from cheapdeep_ops.guard.reports.all_deep import all_deep_of
+from cheapdeep_ops.guard.reports.outcomes import outcomes_of
 from cheapdeep_ops.guard.reports.quality import (
     confidence_of,
     funnel_of,
@@ -75,6 +76,7 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             "sampling": sampling_of(connection, settings, answers=answers, since=since, until=until),
             "reach": reach_by_route(connection, settings, until),
             "saving_after_grading": _saving(sums, spending["grader_cost_usd"]),
+            "outcomes": outcomes_of(connection, since=since, until=until),
             "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
             "policy_changes": policies.count_applied(connection, since=since, until=until),
         }

@@ -17,6 +17,7 @@ from cheapdeep_ops.guard.statistics.agreement import (
     GraderAgreement,
     LabelledGrades,
     kappa_of,
+    majority,
 )
 from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled, weighted
 from cheapdeep_ops.sampling import position
@@ -154,13 +155,11 @@ def _days(
 
 def _labelled(ballot: Ballot) -> LabelledGrades | None:
     """The verdict of most people; None for a tie, or if most are unsure."""
-    verdicts, first = Counter(each.verdict for each in ballot), ballot[0]
-    # A tie is no verdict: the order of the votes must not decide it.
-    (most, count), *others = verdicts.most_common()
-    if most == Grade.UNSURE or any(other == count for _, other in others):
+    most, first = majority(each.verdict for each in ballot), ballot[0]
+    if most is None:
         return None
     judged_wrong = first.judged == Grade.INCORRECT.value
-    return LabelledGrades(judged_wrong=judged_wrong, is_wrong=most == Grade.INCORRECT, inclusion=first.inclusion)
+    return LabelledGrades(judged_wrong=judged_wrong, is_wrong=most is Grade.INCORRECT, inclusion=first.inclusion)
 
 
 def _ballots(votes: Sequence[LabelledGrade]) -> list[list[LabelledGrade]]:

@@ -4,6 +4,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy, Status, Watchers
+from cheapdeep_ops.guard.reports.outcomes import outcomes_of
 from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
@@ -11,7 +12,7 @@ from cheapdeep_ops.store import counters, deliveries, incidents, policies, proce
 from cheapdeep_ops.store.clock import SKEW_S
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Alert, record_of
-from cheapdeep_ops.units import HOUR_S
+from cheapdeep_ops.units import DAY_S, HOUR_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 SEEN_S: Final = 60.0
@@ -44,6 +45,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
         "alerts": [record_of(Alert, alert) for alert in incidents.alerts(connection)],
         "grader": grader_of(connection, settings, now),
         "normal": baselines_of(connection, settings),
+        "outcomes": outcomes_of(connection, since=now - DAY_S, until=now),
         "silences": active_silences(connection, now),
         "queue": deliveries.queue_state(connection),
         "watchers": _watchers(connection, now),

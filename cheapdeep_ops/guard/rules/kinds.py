@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.rules.confidence_separation.kind import CONFIDENCE_SEPARATION
 from cheapdeep_ops.guard.rules.escalation.kind import ESCALATION
 from cheapdeep_ops.guard.rules.false_confidence.kind import FALSE_CONFIDENCE
+from cheapdeep_ops.guard.rules.grader_drift.kind import GRADER_DRIFT
 from cheapdeep_ops.guard.rules.interface import RuleKind
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
@@ -20,6 +21,7 @@ KINDS: Final[tuple[RuleKind[Any], ...]] = (
     ESCALATION,
     FALSE_CONFIDENCE,
     CONFIDENCE_SEPARATION,
+    GRADER_DRIFT,
     SELF_MONITORING,
 )
 _BY_SIGNAL: Final = {signal: kind for kind in KINDS for signal in kind.signals}

@@ -101,6 +101,11 @@ class Rule(BaseModel):
         """Whether it raises the threshold while it fires."""
         return Action.RAISE_THRESHOLD in self.actions
 
+    @property
+    def holds_grades_s(self) -> float:
+        """How long rules on grades keep their state while this one fires, in seconds; 0: it does not concern them."""
+        return 0.0
+
     def limit_in(self, _settings: object) -> float | None:
         """The limit under these settings; None for a kind without a limit, or if its setting is not set."""
         return None

@@ -6,6 +6,7 @@ kind. With the share of each kind among all grades, the grader's true and false 
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,14 @@ ENOUGH_INCORRECT: Final = 20
 
 _DRAWS: Final = 4_000
 _CERTAINTY: Final = 0.95
+
+
+def majority(labels: Iterable[str]) -> Grade | None:
+    """The label of most people; None for a tie, without labels, or if most are unsure."""
+    # A tie is no label: the order of the votes must not decide it.
+    (most, count), *others = Counter(labels).most_common() or [("", 0)]
+    is_decided = most in (Grade.CORRECT, Grade.INCORRECT) and all(other < count for _, other in others)
+    return Grade(most) if is_decided else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

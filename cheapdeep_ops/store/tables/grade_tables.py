@@ -214,6 +214,62 @@ class LabelRow(Row, table=True):
     at: float
 
 
+class AnchorRow(Row, table=True):
+    """The redacted content of a labelled answer, which the team has agreed to keep so that it can be graded again.
+
+    The call began at `at`.
+    """
+
+    __tablename__ = "anchor"
+
+    call_id: str = Field(primary_key=True)
+    at: float
+    kept_at: float
+    turns: list[dict[str, str]] = Field(default_factory=list, sa_type=JSON)
+    answer: str
+
+
+class RegradeRow(Row, table=True):
+    """A repeated grading of a labelled answer. It checks the grader, and is no grade of traffic.
+
+    `label` is people's label at that time. `verdict` is None for a failure.
+    """
+
+    __tablename__ = "regrade"
+    __table_args__ = (Index("ix_regrade_at", "at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    call_id: str
+    grader_model: str
+    grader_prompt: str
+    label: str
+    verdict: str | None = None
+    failure: str = ""
+    at: float
+    cost_nusd: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class OutcomeRow(Row, table=True):
+    """What a source, such as a user or a program, says about an answer: one outcome for each call and source.
+
+    `at` is when the last one came, `is_wrong` what it says. If `is_known`, the store has the call, and its columns are
+    the store's own. Else they are the sender's claims, None or empty if it made none.
+    """
+
+    __tablename__ = "outcome"
+    __table_args__ = (Index("ix_outcome_at", "at"),)
+
+    call_id: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    is_wrong: bool
+    at: float
+    is_known: bool
+    route: str = ""
+    tier: int | None = None
+    confidence: float | None = None
+    called_at: float | None = None
+
+
 class ModelLife(Row, table=True):
     """A model's lifecycle, as the API last reported it; `retires_at` is None if the API gives no date."""
 

@@ -26,6 +26,7 @@ from cheapdeep_ops.guard.rules.false_confidence.detection import (
 from cheapdeep_ops.guard.rules.false_confidence.effect import MOST, Effect, effect_of
 from cheapdeep_ops.guard.rules.false_confidence.explanation import ClimbEvidence, read_climb
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.hold import read_hold
 from cheapdeep_ops.guard.rules.interface import ReaderContext
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
 from cheapdeep_ops.store import detectors, grades, incidents, route_labels
@@ -57,6 +58,7 @@ class GradeEvidence:
         self._now = context.now
         self._learned = context.learned
         self._changed = context.detectors
+        self._hold = context.shared(read_hold)
         cache.refresh(connection)
         # A route without a baseline learns it from its first grade on.
         blank = {route: Baseline(scope=route, since=0.0) for route in cache.versions}
@@ -82,7 +84,9 @@ class GradeEvidence:
         """The grades that a baseline is learned from; empty while there are too few."""
         if self._cache.versions.get(baseline.scope, 0) < rule.normal_grades:
             return []
-        return self._cache.oldest(connection, baseline.scope, baseline.since, rule.normal_grades)
+        # A changed grader teaches nothing; and grades before and after a hold would be of two graders.
+        since = max(baseline.since, self._hold.last_end)
+        return self._cache.oldest(connection, baseline.scope, since, rule.normal_grades)
 
     def _read_tests(self, connection: Connection, rule: QualityRule) -> ScopeTests:
         stored = detectors.read(connection, self._cache.grader, rule=rule.alert)
@@ -167,7 +171,8 @@ class GradeEvidence:
         test = before if before.phase == full else SequentialTest(phase=full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
-        test = after_grades(test, unread, alarms, oldest=oldest, now=self._now, fires=phase[0])
+        counting = [each for each in unread if not self._hold.covers(each.at)]
+        test = after_grades(test, counting, alarms, oldest=oldest, now=self._now, fires=phase[0])
         if unread or test != before:
             grade_id = unread[-1].id if unread else stored.grade_id
             after = detectors.DetectorState(grade_id=grade_id, state=test.row())
@@ -224,7 +229,8 @@ class GradeEvidence:
     def _counting(self, rule: QualityRule, route: str) -> list[DecidedGrade]:
         """The latest grades of a route that count, newest first."""
         since = self._oldest(rule, route)
-        return [each for each in self._latest(rule, route) if since < each.called_at <= self._now + AHEAD_S]
+        newest = (each for each in self._latest(rule, route) if since < each.called_at <= self._now + AHEAD_S)
+        return [each for each in newest if not self._hold.covers(each.at)]
 
     def _latest(self, rule: QualityRule, route: str) -> list[DecidedGrade]:
         """The latest grades of a route, newest first, also of calls that do not count."""

@@ -9,6 +9,7 @@ from cheapdeep_ops.guard.rules.false_confidence.effect import Effect
 from cheapdeep_ops.guard.rules.false_confidence.evidence import GradeEvidence
 from cheapdeep_ops.guard.rules.false_confidence.explanation import climb_cause, climb_facts, examples_of, names_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.hold import read_hold
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader, has_left_interval
 from cheapdeep_ops.guard.rules.model import Finding, Level, ScopedAlert
 from cheapdeep_ops.guard.rules.rule_text import Payload
@@ -30,6 +31,7 @@ class FalseConfidenceReader(SignalReader):
         self._settings = context.settings
         self._limit = rule.limit_in(context.settings)
         self._trouble = trouble_of(context.shared(grader_facts), context.now)
+        self._hold = context.shared(read_hold)
         self._now = context.now
         self._shown: dict[str, tuple[Collection[str], int]] = {}
         """The routes of the last finding, and how many of their grades it shows, by scope."""
@@ -40,13 +42,14 @@ class FalseConfidenceReader(SignalReader):
         return self._evidence.routes
 
     def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
-        """The false-confident rate of these routes together; `no_data` while the grader has a problem."""
+        """The false-confident rate of these routes together; `no_data` while it has no good grader."""
         finding = self._evidence.finding(self._rule, alert, routes, self._limit)
         self._shown[alert.scope] = (routes, finding.signal["n"])
-        if not self._trouble:
+        why = self._trouble.why if self._trouble else self._hold.why
+        if not why:
             return finding
         # A failed grader must not look like a low rate, so old figures are not shown either.
-        unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": self._trouble.why}
+        unknown = {"rate": None, "low": 0.0, "high": 1.0, "n": 0, "why": why}
         return Finding(level=Level.NO_DATA, signal={**finding.signal, **unknown})
 
     def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, object]:

@@ -10,7 +10,7 @@ from cheapdeep_ops.guard.rules.model import AlertState, Finding, Level, ScopedAl
 from cheapdeep_ops.guard.rules.self_monitoring import fleet, grader_health
 from cheapdeep_ops.guard.rules.self_monitoring.grader_facts import grader_facts
 from cheapdeep_ops.guard.rules.self_monitoring.rule import WatchRule
-from cheapdeep_ops.guard.rules.self_monitoring.undecided import UndecidedReader
+from cheapdeep_ops.guard.rules.self_monitoring.undecided import UndecidedDriftReader, UndecidedReader
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import deliveries, model_lifecycles, policies, processes, route_labels
 from cheapdeep_ops.store.engine import Connection
@@ -19,9 +19,11 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 
 def reader_of(rule: WatchRule, context: ReaderContext) -> SignalReader:
-    """The reader of one part's health, or of raises that grades cannot decide."""
+    """The reader of one part's health, or of what only a person can decide."""
     if rule.signal == "undecided_raise":
         return UndecidedReader(context.rules, context.alerts, context.is_pinned)
+    if rule.signal == "undecided_drift":
+        return UndecidedDriftReader(context.rules, context.alerts, context.now)
     return SelfMonitoringReader(rule, context)
 
 

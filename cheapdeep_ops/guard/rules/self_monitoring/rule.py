@@ -11,6 +11,7 @@ class WatchRule(Rule):
     signal: Literal[
         "grader_failing",
         "undecided_raise",
+        "undecided_drift",
         "router_silent",
         "router_outdated",
         "recorder_dropping",

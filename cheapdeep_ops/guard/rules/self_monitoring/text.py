@@ -8,6 +8,7 @@ from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
 
 _RESOLVED: Final = {
     "grader_failing": "the grader stores grades again",
+    "undecided_drift": "the grader agrees with people as usual again, or a person has accepted it",
     "router_silent": "every router sends heartbeats, has signed off, or stopped more than a day ago",
     "router_outdated": "the routers follow the policy",
     "recorder_dropping": "every decision is counted again",
@@ -25,11 +26,18 @@ _WHAT_TO_DO: Final = (
     "(CHEAPDEEP_SAMPLE_RATE)"
 )
 
+_IF_IT_STAYS: Final = (
+    "What you can do: set another CHEAPDEEP_GRADER_MODEL, or accept the grader as it is (cheapdeep-ops normal "
+    "accept --why TEXT) and learn anew what is normal for each route (cheapdeep-ops normal relearn)"
+)
+
 
 def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
     about = payload["about"]
     if about == "undecided_raise":
         return _undecided(scope, is_over=is_over)
+    if about == "undecided_drift" and not is_over:
+        return f"rules read grades again, and the grader may still be wrong: {payload['signal']['why']}"
     if is_over:
         return _RESOLVED[about]
     # The text may come from an API or a host name, so its markup is removed.
@@ -46,6 +54,8 @@ def _undecided(scope: str, *, is_over: bool) -> str:
 def _measured(payload: Payload) -> Iterable[str]:
     if payload["about"] == "undecided_raise":
         yield _WHAT_TO_DO
+    if payload["about"] == "undecided_drift":
+        yield _IF_IT_STAYS
 
 
 TEXT: Final = RuleText(headline=_headline, measured=_measured)

@@ -1,10 +1,12 @@
-"""Reads raises that are undecided, because there are too few grades."""
+"""Reads what only a person can decide: raises with too few grades, and a grader that stays changed."""
 
 from collections.abc import Callable, Collection, Iterable
 
+from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.interface import SignalReader
 from cheapdeep_ops.guard.rules.model import Finding, Level, Rule, ScopedAlert
+from cheapdeep_ops.values import ALL_ROUTES
 
 
 class UndecidedReader(SignalReader):
@@ -30,3 +32,28 @@ class UndecidedReader(SignalReader):
 
     def _holds(self, rule: str, scope: str) -> bool:
         return self._alerts.fires(rule, scope) and not self._is_pinned(scope)
+
+
+class UndecidedDriftReader(SignalReader):
+    """Reads the rules that have rules on grades keep their state, once they have fired for the longest time."""
+
+    def __init__(self, rules: Iterable[Rule], alerts: AlertSet, now: float) -> None:
+        self._holding = [rule for rule in rules if rule.holds_grades_s]
+        self._alerts = alerts
+        self._now = now
+
+    @property
+    def scopes(self) -> set[str]:
+        """All routes together."""
+        return {ALL_ROUTES}
+
+    def finding(self, _routes: Collection[str], _alert: ScopedAlert) -> Finding:
+        """Above while such a rule fires for longer than rules on grades wait for it."""
+        late = [rule for rule in self._holding if self._is_over(rule)]
+        why = "; ".join(f"{rule.alert} has fired for {duration(rule.holds_grades_s)}" for rule in late)
+        return Finding(level=Level.ABOVE if late else Level.BELOW, signal={"kind": why, "why": why})
+
+    def _is_over(self, rule: Rule) -> bool:
+        if not self._alerts.fires(rule.alert, ALL_ROUTES):
+            return False
+        return self._now - self._alerts.get(rule.alert, ALL_ROUTES).since >= rule.holds_grades_s

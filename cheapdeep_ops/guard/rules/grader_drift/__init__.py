@@ -1,0 +1,1 @@
+"""The rule on a grader whose verdicts on labelled answers have moved."""

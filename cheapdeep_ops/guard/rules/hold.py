@@ -1,0 +1,54 @@
+"""When rules on grades keep their state, because the grader itself has changed.
+
+While such an alert fires, and at most for the time that its rule says, no grade counts that is made then: neither now
+nor later. After that time the rules read new grades again, and a person is asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cheapdeep_ops.guard.rules.alert_set import AlertSet
+from cheapdeep_ops.guard.rules.interface import ReaderContext
+from cheapdeep_ops.guard.rules.model import AlertState, Rule
+from cheapdeep_ops.store import incidents
+from cheapdeep_ops.values import ALL_ROUTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """The times in which no grade counts; `rules` are those that begin such a time."""
+
+    rules: Sequence[Rule]
+    alerts: AlertSet
+    spans: Sequence[tuple[float, float]]
+    """(start, end) of those that had begun before this evaluation (Unix times)."""
+    now: float
+
+    def covers(self, graded_at: float) -> bool:
+        """Whether a grade that was made at this Unix time does not count."""
+        return any(since <= graded_at < until for since, until in self.spans)
+
+    @property
+    def last_end(self) -> float:
+        """The end of the last of these times, which may lie ahead (Unix time); minus infinity without any."""
+        return max((until for _, until in self.spans), default=float("-inf"))
+
+    @property
+    def why(self) -> str:
+        """The rule because of which states are kept now; empty if they are not."""
+        # From the alerts and not from the spans, so that it holds from the evaluation on in which the rule fires.
+        for rule in self.rules:
+            alert = self.alerts.get(rule.alert, ALL_ROUTES)
+            if alert.state is AlertState.FIRING and self.now - alert.since < rule.holds_grades_s:
+                return f"not read while {rule.alert} fires: the grader has changed"
+        return ""
+
+
+def read_hold(context: ReaderContext) -> Hold:
+    """The times in which no grade counts, for one evaluation."""
+    rules = [rule for rule in context.rules if rule.holds_grades_s]
+    # Rules have different lengths only in files of one's own; the longest is the safe one.
+    longest_s = max((rule.holds_grades_s for rule in rules), default=0.0)
+    past = incidents.spans(context.connection, rules=[rule.alert for rule in rules]) if rules else []
+    spans = [(since, since + longest_s if until is None else min(until, since + longest_s)) for since, until in past]
+    return Hold(rules=rules, alerts=context.alerts, spans=spans, now=context.now)
