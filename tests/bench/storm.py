@@ -16,11 +16,11 @@ from time import perf_counter
 
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.escalation.detection import CLIMBS, level_of
-from cheapdeep_ops.guard.rules.escalation.reader import EscalationWindows
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.escalation.windows import EscalationWindows
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, Transition, step
 from cheapdeep_ops.guard.statistics.sequential import Bets
-from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.store.second_counts import SecondCounts
 
 ROUTE = "support"
 LIMIT = 0.35

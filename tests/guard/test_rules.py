@@ -16,12 +16,12 @@ from cheapdeep_ops.guard.rules.escalation.detection import (
     decided_by,
     level_of,
 )
-from cheapdeep_ops.guard.rules.escalation.reader import EscalationWindows
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.escalation.windows import EscalationWindows
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, Transition, seconds, step
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
-from cheapdeep_ops.store.counters import SecondCounts
+from cheapdeep_ops.store.second_counts import SecondCounts
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
