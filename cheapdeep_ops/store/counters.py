@@ -277,6 +277,27 @@ def base_reasons(connection: Connection, *, since: float, until: float, scope: s
     return _counted(connection, "base_reasons", since, until, scope)
 
 
+NO_CONFIDENCE: Final = "none"
+BASE_ESCALATED: Final = "base_escalated"
+
+
+def histograms(connection: Connection, *, since: float, until: float) -> dict[str, dict[str, int]]:
+    """By route: the triaged calls of `[since, until)` by stated confidence, in hundredths rounded down.
+
+    Those without a confidence are in `NO_CONFIDENCE`. Beside them, `BASE_ESCALATED` has the base escalations.
+    """
+    names = ("route", "triaged", "base_escalated", "confidence")
+    columns = _counted_in(connection, names, since=since, until=until).c
+    sums = (func.sum(columns.triaged), func.sum(columns.base_escalated), func.count())
+    statement = select(columns.route, columns.confidence, *sums).group_by(columns.route, columns.confidence)
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for route, written, triaged, escalated, rows in connection.execute(statement):
+        stated = Counter({name: count * rows for name, count in json.loads(written).items()})
+        without = max(int(triaged) - stated.total(), 0)
+        counts[route] += stated + Counter({NO_CONFIDENCE: without, BASE_ESCALATED: int(escalated)})
+    return {route: dict(count) for route, count in counts.items() if count}
+
+
 def triage_errors(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> dict[str, int]:
     """Failed triage calls of `[since, until)` by error."""
     return _counted(connection, "triage_errors", since, until, scope)

@@ -45,8 +45,8 @@ class StormRule(Rule):
     min_seconds: Count = 3
     reach_calls: Count = 300
     reach: Seconds = Field(default=DAY_S, ge=0, le=DAY_S)
-    confidence: Confidence = 0.999
-    alpha: Share = 1e-5
+    confidence: Confidence = 0.9999
+    alpha: Share = 5e-7
 
     @property
     def evidence_limit(self) -> float:
