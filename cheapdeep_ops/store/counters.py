@@ -5,13 +5,14 @@ Periods are `[since, until)` in Unix time, and `spans` says which rows count in 
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     Subquery,
     Table,
     Text,
@@ -25,11 +26,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from cheapdeep_ops.store.counts import COUNTS, SUMS, RouteCounts, SecondCounts, Sums, TrafficMix
+from cheapdeep_ops.store.counts import COUNTS, SUMS, RouteCounts, Sums, TrafficMix
+from cheapdeep_ops.store.second_counts import SecondCounts, by_route_of
 from cheapdeep_ops.store.spans import FOREVER, WIDTHS, Span, finest, spans_of
 from cheapdeep_ops.store.tables.call_tables import Bucket, Horizon, Rollup, Total
 from cheapdeep_ops.store.tables.row import table_of
-from cheapdeep_ops.units import MINUTE_S
+from cheapdeep_ops.units import HOUR_S, MINUTE_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _BUCKET: Final = table_of(Bucket)
@@ -69,29 +71,61 @@ def by_second(
         for span, chosen in folded
         if span.width_s > 1
     )
+    return _entries(connection, seconds, *longer)
+
+
+def by_minute(
+    connection: Connection,
+    *,
+    since: float,
+    until: float,
+    scope: str = ALL_ROUTES,
+    routes: Collection[str] | None = None,
+) -> dict[str, list[SecondCounts]]:
+    """Counts of the minutes in `[since, until)`, by route, oldest first; empty minutes are absent.
+
+    Both times are those of whole minutes. Where minutes are deleted, an entry has the counts of an hour or a day. Its
+    `base_seconds` are those of one input class, or of one second. With `routes`, only these are read.
+    """
+    spans = spans_of(since, until, _horizons(connection), step_s=MINUTE_S)
+    own = [] if routes is None else [_ROLLUP.c.route.in_(routes)]
+    # The expression keeps the index on time in use, see `_second_of`.
+    own_second = [] if routes is None else [_BUCKET.c.route.concat("").in_(routes)]
+    names = ("triaged", "escalated", "base_escalated")
+    began = (_BUCKET.c.at - _BUCKET.c.at % MINUTE_S).label("at")
+    open_ones = (
+        select(_BUCKET.c.route, began, *(func.sum(_BUCKET.c[name]) for name in names), literal(MINUTE_S), literal(1))
+        .where(*_second_of(since, until, scope), *own_second)
+        .group_by(began, _BUCKET.c.route)
+    )
+    # The database adds up input classes, because a fleet may have thousands of them.
+    sums = [*(func.sum(_ROLLUP.c[name]) for name in names), _ROLLUP.c.width_s, func.max(_ROLLUP.c.base_seconds)]
+    folded = (
+        select(_ROLLUP.c.route, _ROLLUP.c.at, *sums)
+        .where(*chosen, *own)
+        .group_by(_ROLLUP.c.at, _ROLLUP.c.route, _ROLLUP.c.width_s)
+        for chosen in _folded_in(spans, scope, by_route=True)
+    )
+    return _entries(connection, open_ones, *folded)
+
+
+def by_hour(connection: Connection, *, since: float, until: float) -> dict[str, dict[int, int]]:
+    """The triaged calls of each route in `[since, until)`, by the start of the hour (Unix time)."""
+    counted = _counted_in(connection, ("route", "at", "triaged"), since=since, until=until, step_s=HOUR_S)
+    began = (counted.c.at - counted.c.at % HOUR_S).label("began")
+    statement = select(counted.c.route, began, func.sum(counted.c.triaged)).group_by(counted.c.route, began)
+    hours: dict[str, dict[int, int]] = defaultdict(dict)
+    for route, at, calls in connection.execute(statement):
+        hours[route][int(at)] = int(calls)
+    return dict(hours)
+
+
+def _entries(connection: Connection, *parts: Select[Any]) -> dict[str, list[SecondCounts]]:
+    """The rows of all `parts` as entries, by route, oldest first."""
     # One statement sees one state of the store, in which each call is either folded or not.
-    rows = connection.execute(union_all(seconds, *longer).order_by("at")).all()
+    rows = connection.execute(union_all(*parts).order_by("at")).all()
     # The sums are converted, because PostgreSQL returns them as Decimal.
-    return _by_route([(row[0], SecondCounts(*map(int, row[1:]))) for row in rows])
-
-
-def _by_route(rows: Sequence[tuple[str, SecondCounts]]) -> dict[str, list[SecondCounts]]:
-    """The entries of each route in the order of time, each time once."""
-    folded = {(each.at, each.width_s) for _, each in rows if each.width_s > 1}
-    seconds: dict[str, list[SecondCounts]] = defaultdict(list)
-    if not folded:
-        for route, each in rows:
-            seconds[route].append(each)
-        return dict(seconds)
-    # Seconds of some processes may not be folded yet: they go into the entry of their minute.
-    merged: dict[tuple[int, str], SecondCounts] = {}
-    for route, each in rows:
-        entry = each.within(MINUTE_S) if (each.at - each.at % MINUTE_S, MINUTE_S) in folded else each
-        before = merged.get((entry.at, route))
-        merged[entry.at, route] = entry if before is None else before.plus(entry)
-    for (_, route), entry in sorted(merged.items()):
-        seconds[route].append(entry)
-    return dict(seconds)
+    return by_route_of([(row[0], SecondCounts(*map(int, row[1:]))) for row in rows])
 
 
 def resolution_s(connection: Connection, *, since: float, until: float) -> int:
@@ -154,6 +188,27 @@ def summed(connection: Connection, *, since: float, until: float, scope: str = A
 def base_reasons(connection: Connection, *, since: float, until: float, scope: str) -> dict[str, int]:
     """Base escalations of `[since, until)` by reason."""
     return _counted(connection, "base_reasons", since, until, scope)
+
+
+NO_CONFIDENCE: Final = "none"
+BASE_ESCALATED: Final = "base_escalated"
+
+
+def histograms(connection: Connection, *, since: float, until: float) -> dict[str, dict[str, int]]:
+    """By route: the triaged calls of `[since, until)` by stated confidence, in hundredths rounded down.
+
+    Those without a confidence are in `NO_CONFIDENCE`. Beside them, `BASE_ESCALATED` has the base escalations.
+    """
+    names = ("route", "triaged", "base_escalated", "confidence")
+    columns = _counted_in(connection, names, since=since, until=until).c
+    sums = (func.sum(columns.triaged), func.sum(columns.base_escalated), func.count())
+    statement = select(columns.route, columns.confidence, *sums).group_by(columns.route, columns.confidence)
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for route, written, triaged, escalated, rows in connection.execute(statement):
+        stated = Counter({name: count * rows for name, count in json.loads(written).items()})
+        without = max(int(triaged) - stated.total(), 0)
+        counts[route] += stated + Counter({NO_CONFIDENCE: without, BASE_ESCALATED: int(escalated)})
+    return {route: dict(count) for route, count in counts.items() if count}
 
 
 def triage_errors(connection: Connection, *, since: float, until: float, scope: str = ALL_ROUTES) -> dict[str, int]:

@@ -1,9 +1,9 @@
 """Counts and sums of calls, as they are read from the store."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final, NamedTuple, Self
+from typing import Final
 
 from cheapdeep_ops.units import USD_PER_NUSD
 from cheapdeep_ops.values import Counters
@@ -30,50 +30,6 @@ class RouteCounts:
         """The counts of two routes together, under the name of this one."""
         names = (each.name for each in fields(self) if each.name != "route")
         return RouteCounts(route=self.route, **{name: getattr(self, name) + getattr(other, name) for name in names})
-
-
-class SecondCounts(NamedTuple):
-    """A route's counts in the second that began at `at` (Unix time); or in `width_s` seconds, where those are folded.
-
-    Bit n of `base_seconds` is set if a base escalation fell in its second n. Rows longer than a minute do not have it.
-    """
-
-    # A tuple, because a window has thousands of these and a dataclass takes longer to make.
-
-    at: int
-    triaged: int
-    escalated: int
-    base_escalated: int
-    width_s: int = 1
-    base_seconds: int = 1
-
-    @property
-    def base_mask(self) -> int:
-        """The seconds with a base escalation, as bits; one of them, where only their number is known to be above 0."""
-        return (self.base_seconds or 1) if self.base_escalated else 0
-
-    def within(self, width_s: int) -> Self:
-        """These counts as those of the longer row in which the second lies."""
-        place = self.at % width_s
-        return self._replace(at=self.at - place, width_s=width_s, base_seconds=self.base_mask << place)
-
-    def plus(self, other: Self) -> Self:
-        """The counts of both together; `other` began at the same time and is as long."""
-        return self._replace(
-            triaged=self.triaged + other.triaged,
-            escalated=self.escalated + other.escalated,
-            base_escalated=self.base_escalated + other.base_escalated,
-            base_seconds=self.base_mask | other.base_mask,
-        )
-
-
-def merged(one: Sequence[SecondCounts], other: Sequence[SecondCounts]) -> list[SecondCounts]:
-    """The counts of two routes together, oldest first."""
-    rows: dict[tuple[int, int], SecondCounts] = {}
-    for each in (*one, *other):
-        before = rows.get((each.at, each.width_s))
-        rows[each.at, each.width_s] = each if before is None else before.plus(each)
-    return [rows[key] for key in sorted(rows)]
 
 
 @dataclass(slots=True, kw_only=True)

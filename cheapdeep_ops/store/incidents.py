@@ -162,6 +162,17 @@ def spans(connection: Connection, *, rules: Collection[str]) -> list[tuple[float
     return [(row.started_at, row.resolved_at) for row in connection.execute(statement.order_by(_INCIDENT.c.id))]
 
 
+def since_of(connection: Connection, *, rule: str, since: float) -> list[tuple[str, float, float | None]]:
+    """(scope, start, end) of the rule's incidents that were open at `since` or later (Unix times).
+
+    The end is None while the incident is open.
+    """
+    columns = _INCIDENT.c
+    recent = or_(columns.resolved_at.is_(None), columns.resolved_at >= since)
+    statement = select(columns.scope, columns.started_at, columns.resolved_at).where(columns.rule == rule, recent)
+    return [(row.scope, row.started_at, row.resolved_at) for row in connection.execute(statement)]
+
+
 def enqueue(
     connection: Connection, *, incident_id: int | None, kind: str, payload: Mapping[str, object], at: float
 ) -> int:

@@ -56,7 +56,7 @@ def test_a_policy_change_carries_its_cause_with_its_numbers(town):
     assert (raised["from_threshold"], raised["to_threshold"], raised["cause"]) == (0.8, 0.9, "EscalationStorm")
     signal = raised["signal"]
     assert signal["decided_by"] == "sequence"
-    assert signal["evidence"] >= signal["evidence_limit"] == pytest.approx(11.513, abs=1e-3)
+    assert signal["evidence"] >= signal["evidence_limit"] == pytest.approx(14.509, abs=1e-3)
     assert signal["recent_low"] > signal["limit"] == 0.35
     assert (signal["n"] >= 100, signal["recent_n"] <= 60) == (True, True)
 

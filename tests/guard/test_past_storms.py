@@ -12,10 +12,10 @@ from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_count, 
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, climb_of, level_of
 from cheapdeep_ops.guard.rules.escalation.history import EscalationHistory, ReadAhead
-from cheapdeep_ops.guard.rules.escalation.reader import windows_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.escalation.windows import windows_of
 from cheapdeep_ops.guard.rules.model import Level
-from cheapdeep_ops.store.counts import SecondCounts
+from cheapdeep_ops.store.second_counts import SecondCounts
 from cheapdeep_ops.values import ALL_ROUTES
 
 LIMIT = 0.35

@@ -16,12 +16,12 @@ from cheapdeep_ops.guard.rules.escalation.detection import (
     decided_by,
     level_of,
 )
-from cheapdeep_ops.guard.rules.escalation.reader import EscalationWindows
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.escalation.windows import EscalationWindows
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, Transition, seconds, step
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
-from cheapdeep_ops.store.counts import SecondCounts
+from cheapdeep_ops.store.second_counts import SecondCounts
 
 steady = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
@@ -435,7 +435,7 @@ class TestTheSequence:
 
     CALM, STORM = Proportion(hits=450, n=3_000), Proportion(hits=140, n=600)
 
-    def level(self, long=CALM, short=STORM, *, evidence=12.0, lasted=9.0, distinct=9):
+    def level(self, long=CALM, short=STORM, *, evidence=15.0, lasted=9.0, distinct=9):
         found = DetectorRun(evidence=evidence, lasted=lasted, seconds=distinct)
         reading = WindowReading(long=long, short=short, seconds=60, limit=0.35, climb=found)
         return level_of(rule_of(), reading), decided_by(rule_of(), reading)
@@ -445,7 +445,7 @@ class TestTheSequence:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"evidence": 11.5}, {"evidence": None}, {"distinct": 2}, {"lasted": 61.0}],
+        [{"evidence": 14.5}, {"evidence": None}, {"distinct": 2}, {"lasted": 61.0}],
         ids=["too little", "none", "from two seconds", "old, and the recent rate is back"],
     )
     def test_does_not(self, changes):

@@ -187,7 +187,7 @@ def test_the_evidence_of_a_rule_stands_beside_its_alarm_line(town, make_service,
     calm = evidence_of(make_service(), settings, town)
     town.run(60, STORM)
     storm = evidence_of(make_service(), settings, town)
-    line = -math.log(0.00001)
+    line = -math.log(0.0000005)
     assert set(calm) == set(storm) == {("EscalationStorm", "support")}, "no line for rules without a sequential test"
     assert calm[("EscalationStorm", "support")][0] < 0 < line
     assert calm[("EscalationStorm", "support")][1] == pytest.approx(line)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cheapdeep_ops.guard.report_types.figures import Receipt
     from cheapdeep_ops.guard.report_types.state import Normal, Policy
     from cheapdeep_ops.guard.report_types.steps import Trends
+    from cheapdeep_ops.guard.report_types.why import Why
 
 
 @app.command()
@@ -72,13 +73,30 @@ def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
 
 
 @app.command()
-def status(json: Json = False) -> None:
+def status(
+    json: Json = False,
+    why: Annotated[
+        str | None, typer.Option("--why", metavar="ROUTE", help="What each rule waits for in this route; * for all.")
+    ] = None,
+) -> None:
     """Print the state of the guard. It has policy, alerts, signals, what is normal, grader, queue and processes."""
+    if why is not None:
+        _show_why(guard_client.read("why", route=why), as_json=json)
+        return
     state = guard_client.read("status")
     if json:
         output.print_json(state)
     else:
         terminal.show_status(output.console(), state)
+
+
+def _show_why(why: "Why", *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(why)
+        return
+    from cheapdeep_ops.cli.render.why import show_why
+
+    show_why(output.console(), why)
 
 
 @app.command()

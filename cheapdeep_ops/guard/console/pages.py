@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
+from urllib.parse import quote
 
 from nicegui import ui
 
@@ -18,9 +19,12 @@ from cheapdeep_ops.guard.console.session import may_change, may_label, may_read
 from cheapdeep_ops.guard.console.text import IncidentCard, SilenceCard
 from cheapdeep_ops.guard.formatting import scope_text
 from cheapdeep_ops.guard.incidents.attention import active_silences
+from cheapdeep_ops.guard.progress_text import progress_lines, progress_summary
+from cheapdeep_ops.guard.report_types.why import Why
 from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.reports.series import latest
 from cheapdeep_ops.guard.reports.status import policy_state, present
+from cheapdeep_ops.guard.reports.why import why
 from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows
 from cheapdeep_ops.store import counters, incidents, policies
 from cheapdeep_ops.store.records import IncidentStory
@@ -43,6 +47,8 @@ class Overview:
     silences: tuple[SilenceCard, ...]
     figures: Mapping[str, str]
     routes: text.Rows
+    names: tuple[str, ...]
+    """The routes of those rows."""
     state: Mapping[str, str]
 
 
@@ -60,6 +66,12 @@ def add_pages(context: ConsoleContext) -> None:
             if await may_read(context):
                 panel = AlertsPanel(context)
                 await live(context, lambda: _story_of(context, incident_id), lambda story: _show_story(story, panel))
+
+    @ui.page("/why/{route:path}", response_timeout=_PATIENCE_S)
+    async def why_of(route: str) -> None:
+        with framed("Now"):
+            if await may_read(context):
+                await live(context, lambda: _why_of(context, route), _show_why)
 
 
 def _page(
@@ -103,6 +115,7 @@ def _overview_of(context: ConsoleContext) -> Overview:
         silences=text.silence_cards(active),
         figures=text.figures(overall),
         routes=text.route_rows(status["policy"], by_route),
+        names=tuple(sorted(by_route)),
         state=text.state(status),
     )
 
@@ -119,7 +132,7 @@ async def _show_now(context: ConsoleContext) -> None:
     heading("The last hour")
     figures = PagePart(facts, of=attrgetter("figures"))
     heading("Routes, the last hour")
-    routes = PagePart(_show_routes, of=attrgetter("routes"))
+    routes = PagePart(_show_routes, of=attrgetter("routes", "names"))
     heading("The guard")
     state = PagePart(facts, of=attrgetter("state"))
     await live_parts(context, lambda: _overview_of(context), [alerts, silences, figures, routes, state])
@@ -132,8 +145,24 @@ def _show_alerts(shown: tuple[tuple[IncidentCard, ...], text.Rows], panel: Alert
     table("Alerts", text.ALERTS, alerts) if alerts else ui.label("No alert fires.")
 
 
-def _show_routes(routes: text.Rows) -> None:
-    table("Routes", text.ROUTES, routes) if routes else ui.label("There were no calls.")
+def _show_routes(shown: tuple[text.Rows, tuple[str, ...]]) -> None:
+    routes, names = shown
+    links = [f"/why/{quote(name, safe='')}" for name in names]
+    table("Routes", text.ROUTES, routes, links=links) if routes else ui.label("There were no calls.")
+
+
+def _why_of(context: ConsoleContext, route: str) -> Why:
+    return why(context.store, context.settings, route=route, now=context.clock())
+
+
+def _show_why(found: Why) -> None:
+    heading(f"Why the rules fire in {scope_text(found['route'])}, or do not")
+    for line in progress_summary(found):
+        ui.label(line).classes("words")
+    for title, lines in progress_lines(found):
+        heading(title)
+        for line in lines:
+            ui.label(line).classes("words")
 
 
 def _show_card(card: IncidentCard, panel: AlertsPanel) -> None:

@@ -29,6 +29,9 @@ _CLIMB_FACTOR: Final = 3.0
 SUSPICIOUS: Final = 2.5
 """A suspicion is raised above this multiple of its resting value."""
 
+_ALERTED: Final = 18.0
+"""The least suspicion after a change of traffic. About 1 / target correct answers end it: 20 at 5%, 100 at 1%."""
+
 MAX_RETROSPECTIVE: Final = 200
 """The most answers that one suspicion grades retrospectively."""
 
@@ -99,6 +102,10 @@ class Suspicion:
     def raises_sampling_rate(self, waiting: int) -> bool:
         """Whether the share of calls to come rises; `waiting` samples have no grade yet."""
         return self.is_raised and self.hindsight >= _CONVINCING and waiting_capacity(waiting) > 0
+
+    def alerted(self) -> "Suspicion":
+        """The suspicion after the traffic of its route has changed: it asks for grades until they are calm."""
+        return Suspicion(value=max(self.value, _ALERTED), hindsight=self.hindsight)
 
     def after(self, *, incorrect: bool, target: float, steered: bool) -> "Suspicion":
         """The suspicion after one more grade; `target` is the normal share of wrong answers, in (0, 1)."""

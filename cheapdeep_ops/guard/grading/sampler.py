@@ -1,6 +1,6 @@
 """Plan sampling from the store: the share of each route's answers to grade, and the past answers to grade."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.grading.adaptive import (
     is_adaptive,
     shares,
 )
+from cheapdeep_ops.guard.grading.traffic_watch import WatchedTraffic, watch
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
@@ -45,11 +46,13 @@ class SamplingPlan:
     waiting: int = 0
     """Past answers that were chosen before and have no grade yet."""
     new_state: detectors.DetectorState | None = None
+    traffic: Sequence[detectors.StoredDetector] = ()
+    """The states of the tests for a change of traffic."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
-        return not (self.shares or self.retrospective or self.new_state)
+        return not (self.shares or self.retrospective or self.new_state or self.traffic)
 
 
 class Sampler:
@@ -69,10 +72,11 @@ class Sampler:
     def plan(self, connection: Connection, now: float, *, raising_rules: Collection[str]) -> SamplingPlan:
         """The share of each route for calls from now on; the raises of `raising_rules` wait for grades."""
         before = sampling_rates.latest(connection)
-        suspicions = self._suspicions(connection)
+        traffic = watch(connection, self._grader, now) if self.is_adaptive else WatchedTraffic()
+        suspicions = self._suspicions(connection, changed=traffic.changed)
         wanted = self._shares(connection, before, suspicions.by_route, now, raising_rules=raising_rules)
         moved = {route: share for route, share in wanted.items() if has_moved(before.get(route, self._budget), share)}
-        return SamplingPlan(shares=moved, new_state=suspicions.new_state)
+        return SamplingPlan(shares=moved, new_state=suspicions.new_state, traffic=traffic.states)
 
     def plan_retrospective(self, connection: Connection, now: float) -> SamplingPlan:
         """The past answers of suspected routes to grade now; none while earlier ones still wait."""
@@ -101,9 +105,11 @@ class Sampler:
         why = "adaptive" if self.is_adaptive else "uniform"
         for route, share in plan.shares.items():
             sampling_rates.begin(connection, route, share, since=now, why=why)
+        changed = list(plan.traffic)
         if plan.new_state is not None:
-            detector = detectors.StoredDetector(rule=_NAME, scope=ALL_ROUTES, kept=plan.new_state)
-            detectors.write(connection, self._grader, [detector], now=now)
+            changed.append(detectors.StoredDetector(rule=_NAME, scope=ALL_ROUTES, kept=plan.new_state))
+        if changed:
+            detectors.write(connection, self._grader, changed, now=now)
         return plan.waiting + sum(
             candidates.steer(connection, route, since=since, most=quota, now=now)
             for route, (since, quota) in plan.retrospective.items()
@@ -156,8 +162,11 @@ class Sampler:
         """The scopes whose threshold has changed within a day."""
         return {each["scope"] for each in policies.history(connection) if each["at"] > now - DAY_S and each["applied"]}
 
-    def _suspicions(self, connection: Connection) -> RouteSuspicions:
-        """The suspicion of each route, updated by all grades since the stored state."""
+    def _suspicions(self, connection: Connection, *, changed: frozenset[str] = frozenset()) -> RouteSuspicions:
+        """The suspicion of each route, updated by all grades since the stored state.
+
+        A route in `changed`, whose traffic has changed, is suspected at least until some of its answers are graded.
+        """
         stored = detectors.read(connection, self._grader, rule=_NAME).get(ALL_ROUTES, detectors.DetectorState())
         suspicions = {route: Suspicion.from_row(row) for route, row in stored.state.items()}
         baselines = grades.baselines(connection, self._grader)
@@ -172,10 +181,13 @@ class Sampler:
                         incorrect=grade.incorrect, target=alarm.target, steered=grade.steered
                     )
             grade_id = page[-1].id
+        alerted = changed & baselines.keys()
+        suspicions |= {route: (suspicions.get(route) or Suspicion()).alerted() for route in alerted}
+        is_unchanged = grade_id == stored.grade_id and not alerted
         state: dict[str, Any] = {route: each.row() for route, each in suspicions.items()}
         return RouteSuspicions(
             by_route={route: each for route, each in suspicions.items() if route in baselines},
-            new_state=None if grade_id == stored.grade_id else detectors.DetectorState(grade_id=grade_id, state=state),
+            new_state=None if is_unchanged else detectors.DetectorState(grade_id=grade_id, state=state),
         )
 
 

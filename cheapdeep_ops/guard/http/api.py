@@ -28,6 +28,7 @@ from cheapdeep_ops.guard.report_types.labels import Review, Sample
 from cheapdeep_ops.guard.report_types.route_labels import Routes
 from cheapdeep_ops.guard.report_types.state import Health, Normal, Policy, Silence, Status
 from cheapdeep_ops.guard.report_types.steps import Series, Trends
+from cheapdeep_ops.guard.report_types.why import Why
 from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
 from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
@@ -35,6 +36,7 @@ from cheapdeep_ops.guard.reports.route_labels import routes_of
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.guard.reports.status import policy_state, status
 from cheapdeep_ops.guard.reports.trends import trends
+from cheapdeep_ops.guard.reports.why import why
 from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import delivery_acts, incidents, policies, processes
@@ -304,6 +306,11 @@ def _state(store: Store, settings: Settings, clock: Callable[[], float]) -> APIR
     def get_status() -> Status:
         """Policy, alerts and their signals, normal false confidence, grader, messages, processes."""
         return status(store, settings, clock())
+
+    @router.get("/api/v1/why", **_answering(Why, "Why the rules fire in a route, or do not"))
+    def get_why(route: Route = ALL_ROUTES) -> Why:
+        """What each rule has found in a route, and what it waits for."""
+        return why(store, settings, route=route, now=clock())
 
     @router.get("/api/v1/policy", **_answering(Policy, "The thresholds in force"))
     def get_policy() -> Policy:

@@ -17,7 +17,7 @@ from cheapdeep_ops.guard.statistics.ratio import Ratio, ratio_of
 from cheapdeep_ops.pricing import PriceBook, tokenizer_ratio
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counters import Sums
+from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 from cheapdeep_ops.values import Usage

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, cast, get_args
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.cache import GradeCache
 from cheapdeep_ops.guard.rules.model import Finding, Rule, ScopedAlert, SignalHistory, Transition
+from cheapdeep_ops.guard.rules.progress import Pace, Progress, of_finding
 from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.detectors import StoredDetector
@@ -141,6 +142,8 @@ class RuleKind(Generic[_R]):
     text: RuleText
     replay: Callable[[_R, RecordedPast], RuleBacktest | None] = _no_replay
     """How a backtest evaluates it over recorded data; None for a rule without a limit, or a kind without a history."""
+    progress: Callable[[_R, Finding, Pace], Progress] = of_finding
+    """How far it is from firing, and what it waits for; by default only whether it has found a problem."""
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.model import Level
 from cheapdeep_ops.guard.rules.rule_text import Signal
-from cheapdeep_ops.guard.statistics.intervals import Proportion
+from cheapdeep_ops.guard.statistics.intervals import Proportion, wilson
 from cheapdeep_ops.guard.statistics.sequential import Bets
 
 CLIMBS: Final = (1.2, 1.45, 1.75, 2.2, 2.6)
@@ -55,13 +55,30 @@ class WindowReading:
     seconds: int
     limit: float | None
     climb: DetectorRun = DetectorRun()
+    actual: Proportion = field(default_factory=lambda: Proportion(hits=0, n=0))
+    """The calls of the long window that escalated at the threshold in force."""
+    long_s: float | None = None
+    """How many seconds the long window covers; None for as many as the rule says."""
+    short_s: float | None = None
+    dispersion: float = 1.0
+    """How many times the counts vary as much as those of independent calls."""
+    is_current: bool = True
+    """Whether calls still come, as fast as those of the long window did."""
 
     def recent(self, rule: StormRule) -> tuple[Proportion, float]:
         """The calls that represent the present traffic, and their seconds: the short window, or else the long one."""
         # Half of min_calls: with fewer, single calls would decide whether the storm is over.
         if self.short.n >= rule.min_calls / 2:
-            return self.short, rule.windows.short
-        return self.long, rule.windows.long
+            return self.short, rule.windows.short if self.short_s is None else self.short_s
+        return self.long, self.long_seconds(rule)
+
+    def long_seconds(self, rule: StormRule) -> float:
+        """How many seconds the long window covers."""
+        return rule.windows.long if self.long_s is None else self.long_s
+
+    def interval(self, calls: Proportion, confidence: float = 0.95) -> tuple[float, float]:
+        """The interval of the rate of some of its calls, whose counts are divided by the dispersion."""
+        return wilson(calls.hits / self.dispersion, calls.n / self.dispersion, confidence)
 
 
 def level_of(rule: StormRule, reading: WindowReading) -> Level:
@@ -86,8 +103,17 @@ def decided_by(rule: StormRule, reading: WindowReading) -> Literal["window", "se
     return "sequence" if _has_climbed(rule, reading, reading.limit) else None
 
 
-def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCalls], *, until: float) -> DetectorRun:
+def climb_of(
+    rule: StormRule,
+    limit: float | None,
+    seconds: Sequence[SecondOfCalls],
+    *,
+    until: float,
+    dispersion: float = 1.0,
+) -> DetectorRun:
     """The sequential test over `seconds`, oldest first, that end at `until` (Unix time).
+
+    Counts are divided by the `dispersion`, as for a quasi-likelihood (Wedderburn 1974, Biometrika 61, 439).
 
     An e-detector (see `statistics.sequential`). Each second starts one bet on each of the climbs. One second adds at
     most a share of the needed evidence, so that one burst is never enough. A folded minute adds at most one share for
@@ -99,7 +125,7 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
         return DetectorRun()
     # With this share for each second, evidence comes from min_seconds seconds at least.
     most = rule.evidence_limit / rule.min_seconds
-    bets = [_sum_of_bets(seconds, rate, limit, most) for rate in Bets.on_climb(limit, CLIMBS).rates]
+    bets = [_sum_of_bets(seconds, rate, limit, most, dispersion) for rate in Bets.on_climb(limit, CLIMBS).rates]
     _, since = max(bets)
     since_onset = [second for second in seconds if second.at >= since]
     return DetectorRun(
@@ -110,10 +136,12 @@ def climb_of(rule: StormRule, limit: float | None, seconds: Sequence[SecondOfCal
     )
 
 
-def _sum_of_bets(seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float) -> tuple[float, int]:
+def _sum_of_bets(
+    seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float, dispersion: float
+) -> tuple[float, int]:
     """The logarithm of all bets on `rate` together, and when the best of them began."""
-    miss = math.log((1 - rate) / (1 - limit))
-    hit = math.log(rate / limit) - miss
+    miss = math.log((1 - rate) / (1 - limit)) / dispersion
+    hit = math.log(rate / limit) / dispersion - miss
     log, best, since = -math.inf, 0.0, 0
     exp, log1p = math.exp, math.log1p
     for at, hits, n, distinct in seconds:
@@ -127,15 +155,16 @@ def _sum_of_bets(seconds: Iterable[SecondOfCalls], rate: float, limit: float, mo
     return log, since
 
 
-def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) -> Signal:
+def storm_signal(rule: StormRule, reading: WindowReading) -> Signal:
     """A reading as alerts, policy changes and messages have it. Intervals are 95%; `evidence` is a natural logarithm.
 
-    If the sequential test decides, `recent` is about the calls of the climb.
+    If the sequential test decides, `recent` is about the calls of the climb. `window_s` is how many seconds the long
+    window covers.
     """
     by = decided_by(rule, reading)
     # Both windows may still be full of calm calls from before the climb, and so hide it.
     recent, recent_window_s = reading.climb.stretch if by == "sequence" else reading.recent(rule)
-    (low, high), (recent_low, recent_high) = reading.long.interval(), recent.interval()
+    (low, high), (recent_low, recent_high) = reading.interval(reading.long), reading.interval(recent)
     return {
         "rate": reading.long.rate,
         "low": low,
@@ -147,7 +176,9 @@ def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) ->
         "recent_high": recent_high,
         "recent_n": recent.n,
         "recent_window_s": recent_window_s,
-        "actual_rate": actual.rate,
+        "actual_rate": reading.actual.rate,
+        "window_s": reading.long_seconds(rule),
+        "dispersion": reading.dispersion,
         "evidence": reading.climb.evidence,
         "evidence_limit": rule.evidence_limit,
         "decided_by": by,
@@ -155,8 +186,8 @@ def storm_signal(rule: StormRule, reading: WindowReading, actual: Proportion) ->
 
 
 def shown_window_s(signal: Signal, window_s: float) -> float:
-    """How many seconds of calls are in a storm's headline, for a rule with a long window of `window_s` seconds."""
-    return float(signal["recent_window_s"]) if is_sudden(signal) else window_s
+    """How many seconds of calls are in a storm's headline; `window_s` is for a signal that does not say it."""
+    return float(signal["recent_window_s"] if is_sudden(signal) else signal.get("window_s", window_s))
 
 
 def is_sudden(signal: Signal) -> bool:
@@ -168,6 +199,7 @@ class BurstCap:
     """An upper bound on the evidence of `climb_of`, for a backtest: it reads each second once, oldest first.
 
     It is that test, started with the first second ever: the bets of a window are worth no more than all bets together.
+    It holds for the entries that it has read, where their dispersion is 1.
     """
 
     def __init__(self, rule: StormRule, limit: float) -> None:
@@ -204,16 +236,16 @@ def _log_mean(logs: Sequence[float]) -> float:
 
 
 def _is_known(rule: StormRule, reading: WindowReading) -> bool:
-    # Without calls in the short window, nothing shows whether the storm still lasts.
-    return reading.long.n >= rule.min_calls and reading.short.n > 0
+    # Without recent calls, nothing shows whether the storm still lasts.
+    return reading.long.n >= rule.min_calls and reading.short.n > 0 and reading.is_current
 
 
 def _is_above(rule: StormRule, reading: WindowReading, limit: float) -> bool:
     return (
         reading.seconds >= rule.min_seconds
         # The long window decides at a high confidence; the short one only confirms, at 95%.
-        and reading.long.interval(rule.confidence)[0] > limit
-        and reading.short.interval()[0] > limit
+        and reading.interval(reading.long, rule.confidence)[0] > limit
+        and reading.interval(reading.short)[0] > limit
     )
 
 

@@ -1,8 +1,10 @@
 """A storm rule over recorded data: windows move over stored seconds, of which one hour is in memory at a time.
 
-Seconds are stored for an hour. An older period is read in minutes, and evaluated once a minute.
+Seconds are stored for an hour. An older period is read in minutes, and evaluated once a minute. The minutes of two
+days are in memory, because windows may reach back by one.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,12 +13,14 @@ from operator import attrgetter
 from typing import Final
 
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
-from cheapdeep_ops.guard.rules.escalation.reader import Count, EscalationWindows, entry_of, windows_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
+from cheapdeep_ops.guard.rules.escalation.windows import Count, EscalationWindows, Past, past_until, windows_of
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.counts import SecondCounts
+from cheapdeep_ops.store.second_counts import SecondCounts
+from cheapdeep_ops.units import DAY_S, MINUTE_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 STRETCH_S: Final = 3_600.0
@@ -61,27 +65,50 @@ class EscalationHistory:
     grades_read = 0
     is_known = True
 
-    def __init__(self, rule: StormRule, count: Count, *, limit: float) -> None:
+    def __init__(self, rule: StormRule, count: Count, *, limit: float, minutes: Count | None = None) -> None:
         self._rule = rule
         self._count = count
         self._limit = limit
+        self._minutes = minutes
         self._windows = EscalationWindows(rule=rule, until=0.0, seconds={}, over={})
+        self._past: Past | None = None
+        self._learned_at = -math.inf
+        self._alerts: dict[str, list[tuple[float, float]]] = {}
         self._bounds: dict[str, BurstCap] = {}
         self._known_until = 0.0
+        self._singly_since = math.inf
+        """When the first second began that the bounds have read by itself."""
 
     def look(self, now: float, resolved_at: Mapping[str, float]) -> Collection[str]:
         """Move the windows on; returns the routes that have calls in the long one."""
-        self._windows = windows_of(self._rule, self._count, now, over=dict(resolved_at))
+        self._windows = windows_of(self._rule, self._count, now, over=dict(resolved_at), past=self._past_at(now))
         # The bound must read each second once, though windows overlap.
         fresh = {
             route: seconds[bisect_right(seconds, self._known_until, key=_end) :]
             for route, seconds in self._windows.seconds.items()
         }
         for route, seconds in fresh.items():
+            singly = (second.at for second in seconds if second.width_s == 1)
+            self._singly_since = min(self._singly_since, next(singly, math.inf))
             self._take_in(route, _together([seconds]))
         self._take_in(ALL_ROUTES, _together(fresh.values()))
         self._known_until = self._windows.until
         return self._windows.seconds.keys()
+
+    def _past_at(self, now: float) -> Past | None:
+        """The minutes before the seconds at `now`, read anew for each minute; None if minutes are not read."""
+        until = past_until(self._rule, now)
+        if self._minutes is None or (self._past is not None and until == self._past.until):
+            return self._past
+        if self._past is not None and now - self._learned_at < LEARNED_EVERY_S:
+            variation = self._past.variation
+        else:
+            minutes = calm(self._minutes(until - LEARNED_FROM_S, until), self._alerts, joint=ALL_ROUTES)
+            variation, self._learned_at = Variation(minutes, rule=self._rule, limit=self._limit), now
+        since = math.ceil((now - self._rule.reach) / MINUTE_S) * MINUTE_S
+        reached = self._minutes(since, until) if since < until else {}
+        self._past = Past(until=until, minutes=reached, variation=variation)
+        return self._past
 
     def _take_in(self, scope: str, seconds: Iterable[SecondOfCalls]) -> None:
         bound = self._bounds.setdefault(scope, BurstCap(self._rule, self._limit))
@@ -90,20 +117,37 @@ class EscalationHistory:
 
     def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
         """The level of the windows; for an inactive alert `unclear` means that it cannot fire."""
+        if alert.state is AlertState.FIRING:
+            self._fires(alert)
         # The full test of every window would take most of the time of a backtest.
         if alert.state is AlertState.INACTIVE and self._is_calm(alert.scope, routes):
             return Level.UNCLEAR
         return level_of(self._rule, self._windows.reading(routes, limit=self._limit, scope=alert.scope))
 
+    def _fires(self, alert: ScopedAlert) -> None:
+        """Note that the alert fires until now."""
+        spans = self._alerts.setdefault(alert.scope, [])
+        if spans and spans[-1][0] == alert.since:
+            spans.pop()
+        spans.append((alert.since, self._windows.until))
+
     def _is_calm(self, scope: str, routes: Collection[str]) -> bool:
         """Whether neither the sequential test nor the windows can be above the limit."""
-        is_bound = scope != ALL_ROUTES or self._is_whole(routes)
+        is_bound = (scope != ALL_ROUTES or self._is_whole(routes)) and self._is_as_read(routes)
         bound = self._bounds.get(scope)
         return is_bound and bound is not None and not bound.is_reached and not self._is_high(routes)
 
+    def _is_as_read(self, routes: Collection[str]) -> bool:
+        """Whether the window has the very entries that the bound has read, with no dispersion."""
+        if self._windows.variation.of(routes) > 1:
+            return False
+        # Minutes that a window reaches back to may have been read as seconds.
+        past = self._past
+        return past is None or past.until <= self._singly_since or self._windows.reaches(routes) >= past.until
+
     def _is_whole(self, routes: Collection[str]) -> bool:
         """Whether all calls of all routes count: the bound on all routes has read exactly those."""
-        begin = self._windows.until - self._rule.windows.long
+        begin = self._windows.reaches(routes)
         return set(routes) == set(self._windows.seconds) and max(self._windows.over.values(), default=0.0) <= begin
 
     def _is_high(self, routes: Collection[str]) -> bool:
@@ -137,7 +181,12 @@ def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondOfCalls
         calls[second.at] += second.triaged
         if second.width_s > 1:
             masks[second.at] = masks.get(second.at, 0) | second.base_mask
-    return [entry_of(at, hits[at], calls[at], masks.get(at)) for at in sorted(calls)]
+    return [_entry_of(at, hits[at], calls[at], masks.get(at)) for at in sorted(calls)]
+
+
+def _entry_of(at: int, hits: int, calls: int, mask: int | None) -> SecondOfCalls:
+    """A second; or a folded minute, if `mask` has its seconds with a base escalation as bits."""
+    return SecondOfCalls(at, hits, calls) if mask is None else SecondOfCalls(at, hits, calls, mask.bit_count() or 1)
 
 
 def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:
@@ -150,5 +199,11 @@ def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:
         with past.store.reading() as connection:
             return counters.by_second(connection, since=since, until=until, scope=past.route)
 
-    history = EscalationHistory(rule, ReadAhead(read), limit=limit)
+    def read_minutes(since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
+        whole = (since // MINUTE_S * MINUTE_S, math.ceil(until / MINUTE_S) * MINUTE_S)
+        with past.store.reading() as connection:
+            return counters.by_minute(connection, since=whole[0], until=whole[1], scope=past.route)
+
+    minutes = ReadAhead(read_minutes, stretch_s=2.0 * DAY_S)
+    history = EscalationHistory(rule, ReadAhead(read), limit=limit, minutes=minutes)
     return RuleBacktest(history=history, begin=past.counted, every_s=past.resolution_s)

@@ -1,84 +1,28 @@
 """Reads base escalations from the counters: in each route, and in all of them together."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from cheapdeep_ops.guard.rules.breakdown import breakdown_of
 from cheapdeep_ops.guard.rules.cause_text import cause_text
 from cheapdeep_ops.guard.rules.escalation.cost import storm_consequence
-from cheapdeep_ops.guard.rules.escalation.detection import (
-    SecondOfCalls,
-    WindowReading,
-    climb_of,
-    level_of,
-    storm_signal,
-)
+from cheapdeep_ops.guard.rules.escalation.detection import level_of, storm_signal
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
+from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
+from cheapdeep_ops.guard.rules.escalation.windows import Counts, Past, past_until, windows_of
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader, has_left_interval
 from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert, Transition
 from cheapdeep_ops.guard.rules.rule_text import Payload
-from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store import counters, incidents, route_labels
-from cheapdeep_ops.store.counts import SecondCounts, merged
 from cheapdeep_ops.store.engine import Connection
-
-Count = Callable[[float, float], Mapping[str, Sequence[SecondCounts]]]
-"""Takes since and until (Unix times); returns the counts of the seconds in between, oldest first, by route."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EscalationWindows:
-    """The seconds of a rule's long window, which ends at `until` (Unix time)."""
-
-    rule: StormRule
-    until: float
-    seconds: Mapping[str, Sequence[SecondCounts]]
-    """The long window's seconds, oldest first, by route."""
-    over: Mapping[str, float]
-    """The end of the rule's last incident, by scope (Unix time): older calls are no evidence for a new one."""
-
-    def reading(self, routes: Collection[str], *, limit: float | None, scope: str) -> WindowReading:
-        """The base escalation rate of `routes` together, as the reading of `scope`."""
-        seconds = [second for route in routes for second in self.seconds.get(route, ())]
-        since = self.until - self.rule.windows.short
-        return WindowReading(
-            long=_base_rate(seconds),
-            short=_base_rate(second for second in seconds if second.at >= since),
-            seconds=_distinct(seconds),
-            limit=limit,
-            climb=climb_of(self.rule, limit, self._fresh(routes, scope), until=self.until),
-        )
-
-    def actual(self, routes: Collection[str]) -> Proportion:
-        """The actual escalation rate of `routes` together, over the long window."""
-        seconds = [second for route in routes for second in self.seconds.get(route, ())]
-        return Proportion(hits=sum(each.escalated for each in seconds), n=sum(each.triaged for each in seconds))
-
-    def _fresh(self, routes: Collection[str], scope: str) -> list[SecondOfCalls]:
-        """The seconds of `routes` together, since the end of the last incident of the scope and of each route."""
-        hits: dict[int, int] = {}
-        calls: dict[int, int] = {}
-        masks: dict[int, int] = {}
-        for route in routes:
-            over = max(self.over.get(scope, 0.0), self.over.get(route, 0.0))
-            for second in self.seconds.get(route, ()):
-                if second.at >= over and second.triaged:
-                    hits[second.at] = hits.get(second.at, 0) + second.base_escalated
-                    calls[second.at] = calls.get(second.at, 0) + second.triaged
-                    if second.width_s > 1:
-                        masks[second.at] = masks.get(second.at, 0) | second.base_mask
-        return [entry_of(at, hits[at], calls[at], masks.get(at)) for at in sorted(calls)]
-
-
-def windows_of(rule: StormRule, count: Count, now: float, *, over: Mapping[str, float]) -> EscalationWindows:
-    """The rule's windows that end at `now`, without the second that has just begun."""
-    # The second that has just begun would be read twice, with different counts.
-    until = float(int(now))
-    return EscalationWindows(rule=rule, until=until, seconds=count(until - rule.windows.long, until), over=over)
+from cheapdeep_ops.store.second_counts import SecondCounts, merged
+from cheapdeep_ops.units import DAY_S, MINUTE_S
+from cheapdeep_ops.values import ALL_ROUTES
 
 
 class EscalationReader(SignalReader):
@@ -90,21 +34,24 @@ class EscalationReader(SignalReader):
         self._rule = rule
         self._limit = rule.limit_in(context.settings)
         self._now = context.now
+        source = _Source(context, rule, self._limit)
         over = incidents.last_resolved(context.connection, rule=rule.alert)
-        count = partial(_by_second, context.connection, context.settings.max_routes)
-        self._windows = windows_of(rule, count, context.now, over=over)
+        self._windows = windows_of(rule, source.seconds, context.now, over=over, past=source.past())
         self._rise_s: dict[str, float] = {}
         """How long ago the climb of the sequential test began, in seconds, by scope."""
+        self._long_s: dict[str, float] = {}
+        """How many seconds the long window covers, by scope."""
 
     @property
     def scopes(self) -> AbstractSet[str]:
-        """The routes that had calls in the long window."""
+        """The routes that had calls in the time that their windows may reach back to."""
         return self._windows.seconds.keys()
 
     def finding(self, routes: Collection[str], alert: ScopedAlert) -> Finding:
         """The base escalation rate of these routes together."""
         reading = self._windows.reading(routes, limit=self._limit, scope=alert.scope)
-        signal = storm_signal(self._rule, reading, self._windows.actual(routes))
+        signal = storm_signal(self._rule, reading)
+        self._long_s[alert.scope] = reading.long_seconds(self._rule)
         # Only the test dates the onset; the cause is that of the calls since then.
         if signal["decided_by"] == "sequence":
             self._rise_s[alert.scope] = signal["recent_window_s"]
@@ -112,7 +59,7 @@ class EscalationReader(SignalReader):
 
     def facts(self, connection: Connection, scope: str, started_at: float) -> dict[str, object]:
         """The calls of the storm by reason and class, and the cause of the rise."""
-        long_s, rise_s = self._rule.windows.long, self._rise_of(scope, started_at)
+        long_s, rise_s = self._long_s.get(scope, self._rule.windows.long), self._rise_of(scope, started_at)
         # The breakdown covers the long window, as do the counts in the signal.
         since, until = self._now - long_s, self._now
         breakdown = breakdown_of(
@@ -146,27 +93,80 @@ class EscalationReader(SignalReader):
         return has_left_interval(announced, finding)
 
 
-def _by_second(connection: Connection, most: int, since: float, until: float) -> Mapping[str, Sequence[SecondCounts]]:
-    counted = counters.by_second(connection, since=since, until=until)
-    return route_labels.by_shown_route(connection, counted, most=most, add=merged)
+class _Source:
+    """Reads the counts of one evaluation. Minutes before the seconds are read once a minute, and cached."""
+
+    def __init__(self, context: ReaderContext, rule: StormRule, limit: float | None) -> None:
+        self._connection = context.connection
+        self._cached_for = context.cache.cached_for
+        self._most = context.settings.max_routes
+        self._rule = rule
+        self._limit = limit
+        self._now = context.now
+
+    def seconds(self, since: float, until: float) -> Counts:
+        """The counts of the seconds in `[since, until)`."""
+        return self._shown(counters.by_second(self._connection, since=since, until=until))
+
+    def past(self) -> Past:
+        """The minutes that windows may reach back to, and the variance of calm ones."""
+        variation = self._cached_for(LEARNED_EVERY_S, (self._rule.alert, "variation"), self._now, self._variation)
+        past = self._cached_for(MINUTE_S, (self._rule.alert, "past"), self._now, self._reached)
+        return replace(past, variation=variation)
+
+    def _reached(self) -> Past:
+        """The minutes of the routes that have too few calls in the long window, as far back as they need them."""
+        until = past_until(self._rule, self._now)
+        since = math.ceil((self._now - self._rule.reach) / MINUTE_S) * MINUTE_S
+        if since >= until:
+            return Past(until=until, minutes={})
+        recent = counters.by_second(self._connection, since=until, until=self._now)
+        calls = {route: sum(second.triaged for second in seconds) for route, seconds in recent.items()}
+        enough = max(self._rule.reach_calls, self._rule.min_calls)
+        begins: defaultdict[float, list[str]] = defaultdict(list)
+        for route, hours in counters.by_hour(self._connection, since=since, until=until).items():
+            # Twice as many calls, because the seconds that are counted singly may be more than the long window.
+            if calls.get(route, 0) < 2 * enough:
+                begins[max(_reach(hours, enough), since)].append(route)
+        minutes: dict[str, list[SecondCounts]] = {}
+        for begin, routes in begins.items():
+            minutes |= self._minutes(routes, begin, until)
+        return Past(until=until, minutes=self._shown(minutes))
+
+    def _variation(self) -> Variation:
+        """What is known of the variance of calm minutes."""
+        until = past_until(self._rule, self._now)
+        since, day = until - LEARNED_FROM_S, until - DAY_S
+        minutes = counters.by_minute(self._connection, since=since, until=until)
+        alerts: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        for scope, begin, end in incidents.since_of(self._connection, rule=self._rule.alert, since=day):
+            alerts[scope].append((begin, math.inf if end is None else end))
+        # After a storm the calm minutes are those before it.
+        disturbed = {scope for scope, spans in alerts.items() if any(end > since for _, end in spans)}
+        routes = set(minutes) if ALL_ROUTES in disturbed else disturbed & set(minutes)
+        minutes |= self._minutes(sorted(routes), day, until)
+        return Variation(calm(self._shown(minutes), alerts, joint=ALL_ROUTES), rule=self._rule, limit=self._limit)
+
+    def _minutes(self, routes: Sequence[str], since: float, until: float) -> dict[str, list[SecondCounts]]:
+        minutes: dict[str, list[SecondCounts]] = {}
+        for start in range(0, len(routes), _ROUTES_TOGETHER):
+            some = routes[start : start + _ROUTES_TOGETHER]
+            minutes |= counters.by_minute(self._connection, since=since, until=until, routes=some)
+        return minutes
+
+    def _shown(self, counted: Mapping[str, list[SecondCounts]]) -> Counts:
+        return route_labels.by_shown_route(self._connection, counted, most=self._most, add=merged)
 
 
-def entry_of(at: int, hits: int, calls: int, mask: int | None) -> SecondOfCalls:
-    """A second; or a folded minute, if `mask` has its seconds with a base escalation as bits."""
-    return SecondOfCalls(at, hits, calls) if mask is None else SecondOfCalls(at, hits, calls, mask.bit_count())
+_ROUTES_TOGETHER: Final = 200
+"""How many routes one query names."""
 
 
-def _distinct(seconds: Iterable[SecondCounts]) -> int:
-    """In how many distinct seconds a base escalation fell, in any route."""
-    masks: dict[int, int] = {}
-    for second in seconds:
-        if second.base_escalated:
-            masks[second.at] = masks.get(second.at, 0) | second.base_mask
-    return sum(mask.bit_count() for mask in masks.values())
-
-
-def _base_rate(seconds: Iterable[SecondCounts]) -> Proportion:
-    hits = n = 0
-    for second in seconds:
-        hits, n = hits + second.base_escalated, n + second.triaged
-    return Proportion(hits=hits, n=n)
+def _reach(hours: Mapping[int, int], enough: int) -> float:
+    """The start of the hour since which there were enough calls; of the first hour, if there never were."""
+    calls = 0
+    for at in sorted(hours, reverse=True):
+        calls += hours[at]
+        if calls >= enough:
+            return at
+    return min(hours)

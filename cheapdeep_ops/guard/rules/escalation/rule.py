@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cheapdeep_ops.guard.rules.model import Confidence, Count, Rule, Seconds, Share, limit_value
+from cheapdeep_ops.units import DAY_S
 
 
 class Windows(BaseModel):
@@ -31,6 +32,10 @@ class StormRule(Rule):
     `alpha`. Both take at least `min_calls` calls in the long window, and evidence from `min_seconds` distinct seconds.
     At a rate that stays at the limit, the test gives at most one false alarm in 1 / `alpha` calls on average; at a
     lower rate, far fewer.
+
+    Where the long window has fewer than `reach_calls` calls, it reaches back until it has them, at most `reach`
+    seconds; the short one reaches back until it has half of `min_calls`. If calm minutes vary significantly more than
+    independent calls would, all counts are divided by their dispersion.
     """
 
     signal: Literal["base_escalation_rate"]
@@ -38,8 +43,10 @@ class StormRule(Rule):
     windows: Windows
     min_calls: Count
     min_seconds: Count = 3
-    confidence: Confidence = 0.999
-    alpha: Share = 1e-5
+    reach_calls: Count = 300
+    reach: Seconds = Field(default=DAY_S, ge=0, le=DAY_S)
+    confidence: Confidence = 0.9999
+    alpha: Share = 5e-7
 
     @property
     def evidence_limit(self) -> float:
