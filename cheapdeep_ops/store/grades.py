@@ -50,6 +50,7 @@ class DecidedGrade:
     steered: bool = False
     tier: int = field(default=0, compare=False)
     confidence: float = field(default=0.0, compare=False)
+    fingerprint: str = field(default="", compare=False)
 
     @property
     def shows_confidence(self) -> bool:

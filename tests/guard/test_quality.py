@@ -35,6 +35,7 @@ class Graded:
     called_at: float = RAISED_AT
     inclusion: float = 1.0
     shipped: bool = True
+    fingerprint: str = ""
 
 
 def of(hits: int, n: int) -> Estimate:

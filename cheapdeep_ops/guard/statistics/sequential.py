@@ -16,7 +16,7 @@ given those. Late grades are allowed: each observation is used once, in the orde
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple, Self
 
@@ -58,12 +58,20 @@ class Bets:
 
 
 class Observed(NamedTuple):
-    """`hits` of `n` observations that became known together at `at` (Unix time), and the growth of each bet by them."""
+    """`hits` of `n` observations that became known together at `at` (Unix time), and the growth of each bet by them.
+
+    `question` identifies what was asked; empty if that is not known.
+    """
 
     growth: tuple[float, ...]
     hits: int
     n: int
     at: float
+    question: str = ""
+
+
+Limit = Callable[[Observed, float], tuple[float, ...]]
+"""Returns how much an observation may add to each bet; it is given the evidence of the run before it, 0 if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +106,18 @@ class Detector:
         """The detector after `hits` of `n` more observations that became known together; the first is of time `at`."""
         return self.after_all([Observed(bets.growth(hits, n), hits, n, at)]) if n else self
 
-    def after_all(self, observed: Iterable[Observed]) -> "Detector":
-        """The detector after more observations, in the order in which they became known."""
+    def after_all(self, observed: Iterable[Observed], *, limit: Limit | None = None) -> "Detector":
+        """The detector after more observations, in the order in which they became known; `limit` bounds their growth.
+
+        A bound must be known before the observation, and may only make the growth smaller.
+        """
         logs, runs, run = list(self.logs), list(self.runs), self.run
         total, n, hits, since = self.total, self.n, self.hits, self.since
         exp, log1p = math.exp, math.log1p
-        for growth, more_hits, more, at in observed:
+        for each_observed in observed:
+            growth, more_hits, more, at, _ = each_observed
+            if limit is not None:
+                growth = limit(each_observed, run)
             if not logs:
                 logs, runs = [-math.inf] * len(growth), [0.0] * len(growth)
             # Each observation begins a new bet at 1, so n together begin n. The bound holds: they are one observed sum.

@@ -5,7 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, Stakes, estimate, learned
+from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    AlarmLevel,
+    NeededEvidence,
+    SequentialTest,
+    Stakes,
+    estimate,
+    learned,
+)
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
@@ -52,6 +59,7 @@ def after_grades(
     grades: Iterable[DecidedGrade],
     alarms: Mapping[str, AlarmLevel],
     *,
+    needed: NeededEvidence,
     oldest: Mapping[str, float],
     now: float,
     fires: bool,
@@ -64,7 +72,7 @@ def after_grades(
         each for each in grades if each.route in alarms and oldest[each.route] < each.called_at <= now + AHEAD_S
     ]
     stakes = {route: Stakes.at(alarms[route]) for route in {each.route for each in counting}}
-    return test.after_all([(each, stakes[each.route]) for each in counting], fires=fires)
+    return test.after_all([(each, stakes[each.route]) for each in counting], needed, fires=fires)
 
 
 def _estimate_of(baseline: Baseline) -> Estimate:

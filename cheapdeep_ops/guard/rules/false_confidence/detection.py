@@ -16,10 +16,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.model import Finding, Level
+from cheapdeep_ops.guard.statistics.dependence import Given, GrowthLimiter, Traffic, TrafficLearner
 from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed
 
@@ -45,6 +46,10 @@ class Observation(Protocol):
     @property
     def shipped(self) -> bool:
         """Whether the answer shipped; else a raise withheld it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for calls with equal turns; empty if it is not known."""
 
 
 T = TypeVar("T", bound=Observation)
@@ -84,35 +89,91 @@ def estimate(grades: Sequence[Observation]) -> Estimate | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequentialTest:
-    """Both tests of one rule in one scope; `phase` identifies the state of the scope since which they run."""
+    """Both tests of one rule in one scope; `phase` identifies the state of the scope since which they run.
+
+    `climb_given` and `fall_given` are where their evidence comes from, and `traffic` is what is usual in the scope.
+    """
 
     phase: tuple[Any, ...] = ()
     climb: Detector = field(default_factory=Detector)
     fall: Detector = field(default_factory=Detector)
+    climb_given: Given = field(default_factory=Given)
+    fall_given: Given = field(default_factory=Given)
+    traffic: Traffic = field(default_factory=Traffic)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The tests from the result of `row`."""
-        return cls(phase=tuple(row["phase"]), **{name: Detector.from_row(row[name]) for name in ("climb", "fall")})
+        return cls(phase=tuple(row["phase"]), **{name: kind.from_row(row[name]) for name, kind in _PARTS.items()})
 
     def row(self) -> dict[str, object]:
         """The tests as JSON."""
-        return {"phase": list(self.phase), "climb": self.climb.row(), "fall": self.fall.row()}
+        return {"phase": list(self.phase), **{name: getattr(self, name).row() for name in _PARTS}}
+
+    def in_phase(self, phase: tuple[Any, ...]) -> "SequentialTest":
+        """The tests in a phase: in a new one they begin again, and only what is usual stays known."""
+        return self if self.phase == phase else SequentialTest(phase=phase, traffic=self.traffic.without_evidence())
 
     def after(self, grade: Observation, alarm: AlarmLevel) -> "SequentialTest":
-        """The tests after one more grade, against the alarm level of its route."""
-        return self.after_all([(grade, Stakes.at(alarm))], fires=True)
+        """The tests after one more grade, against the alarm level of its route, for a rule with the default alphas."""
+        return self.after_all([(grade, Stakes.at(alarm))], _BY_DEFAULT, fires=True)
 
-    def after_all(self, graded: Sequence[tuple[Observation, "Stakes"]], *, fires: bool) -> "SequentialTest":
+    def after_all(
+        self, graded: Sequence[tuple[Observation, "Stakes"]], needed: "NeededEvidence", *, fires: bool
+    ) -> "SequentialTest":
         """The tests after more grades, each with the stakes of its route, in the order in which they became known.
 
-        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade.
+        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade. What is usual
+        is learned while the alert does not fire. See `statistics.dependence` for how much one grade may add.
         """
         if not graded:
             return self
-        climb = (Observed(stakes.climb[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
-        fall = (Observed(stakes.fall[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
-        return replace(self, climb=self.climb.after_all(climb), fall=self.fall.after_all(fall) if fires else self.fall)
+        learner = TrafficLearner(self.traffic)
+        climbing = GrowthLimiter(self.climb_given, needed.climb, learner)
+        falling = GrowthLimiter(self.fall_given, needed.fall, learner)
+
+        def limit_climb(observed: Observed, run: float) -> tuple[float, ...]:
+            growth = climbing.limited(observed, run)
+            # Only afterwards: an observation must not raise its own bound.
+            learner.learn(observed, run)
+            return growth
+
+        climb = self.climb.after_all(
+            (_observed(each, stakes.climb) for each, stakes in graded),
+            limit=climbing.limited if fires else limit_climb,
+        )
+        if not fires:
+            return replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic)
+        fall = self.fall.after_all(
+            (_observed(each, stakes.fall) for each, stakes in graded), limit=falling.limited
+        )
+        return replace(self, climb=climb, climb_given=climbing.given, fall=fall, fall_given=falling.given)
+
+
+_PARTS: Final[Mapping[str, Any]] = {
+    "climb": Detector, "fall": Detector, "climb_given": Given, "fall_given": Given, "traffic": Traffic,
+}  # fmt: skip
+
+
+class NeededEvidence(NamedTuple):
+    """The evidence at which each test decides: natural logarithms."""
+
+    climb: float
+    fall: float
+
+    @classmethod
+    def of(cls, rule: QualityRule) -> Self:
+        """What a rule needs."""
+        return cls(climb=-math.log(rule.alpha), fall=-math.log(rule.release_alpha))
+
+
+_BY_DEFAULT: Final = NeededEvidence(
+    *(-math.log(QualityRule.model_fields[name].default) for name in ("alpha", "release_alpha"))
+)
+
+
+def _observed(grade: Observation, stakes: tuple[tuple[float, ...], tuple[float, ...]]) -> Observed:
+    return Observed(stakes[grade.incorrect], grade.incorrect, 1, grade.called_at, grade.fingerprint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +197,10 @@ def finding_of(
     level = level_of(rule, test, grades, alarm, fires=fires)
     # While the rule fires, the evidence in the signal is that of the test that resolves it.
     looks_for_a_fall = level is Level.BELOW or (fires and level is not Level.ABOVE)
-    run, alpha = (test.fall, rule.release_alpha) if looks_for_a_fall else (test.climb, rule.alpha)
+    needed = NeededEvidence.of(rule)
+    run, limit = (test.fall, needed.fall) if looks_for_a_fall else (test.climb, needed.climb)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
-    evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": -math.log(alpha)}
+    evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": limit}
     return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence})
 
 

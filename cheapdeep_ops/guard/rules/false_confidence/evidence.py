@@ -19,6 +19,7 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
     AlarmLevel,
+    NeededEvidence,
     SequentialTest,
     at_rate,
     estimate,
@@ -165,10 +166,11 @@ class GradeEvidence:
         own = self._baselines.get(scope)
         full = (*phase, own.since if own is not None and rule.limit == "normal" else 0.0)
         # Evidence from before a change of state, or from before a new baseline, must not count afterwards.
-        test = before if before.phase == full else SequentialTest(phase=full)
+        test = before.in_phase(full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
-        test = after_grades(test, unread, alarms, oldest=oldest, now=self._now, fires=phase[0])
+        needed = NeededEvidence.of(rule)
+        test = after_grades(test, unread, alarms, needed=needed, oldest=oldest, now=self._now, fires=phase[0])
         if unread or test != before:
             grade_id = unread[-1].id if unread else stored.grade_id
             after = detectors.DetectorState(grade_id=grade_id, state=test.row())

@@ -20,7 +20,13 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     joint_alarm_level,
     learned_from,
 )
-from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, at_rate, level_of
+from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    AlarmLevel,
+    NeededEvidence,
+    SequentialTest,
+    at_rate,
+    level_of,
+)
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
@@ -152,10 +158,13 @@ class GradeHistory:
         own = self._baselines.get(scope) if self._rule.limit == "normal" else None
         phase: tuple[Any, ...] = (fires, since, own.since if own is not None else 0.0)
         before = self._tests.get(scope) or SequentialTest(phase=phase)
-        test = before if before.phase == phase else SequentialTest(phase=phase)
+        test = before.in_phase(phase)
         oldest = {route: max(self._oldest(route), since) for route in alarms}
         waiting = self._waiting.pop(scope, ())
-        self._tests[scope] = after_grades(test, waiting, alarms, oldest=oldest, now=self._now, fires=fires)
+        needed = NeededEvidence.of(self._rule)
+        self._tests[scope] = after_grades(
+            test, waiting, alarms, needed=needed, oldest=oldest, now=self._now, fires=fires
+        )
         return self._tests[scope]
 
     def _counting(self, routes: Iterable[str], since: float) -> list[DecidedGrade]:
