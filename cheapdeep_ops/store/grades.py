@@ -249,7 +249,8 @@ def confidences(
 def _decided(route: str | None, grader: GraderVersion, since: float) -> Select[Any]:
     columns = _GRADE.c
     names = (
-        "id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered", "tier", "confidence"
+        "id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered", "tier", "confidence",
+        "fingerprint",
     )  # fmt: skip
     decided = select(columns.verdict, *(columns[name] for name in names)).where(
         columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, grader)
@@ -266,9 +267,10 @@ def _read(connection: Connection, statement: Select[Any]) -> list[DecidedGrade]:
         DecidedGrade(
             id=id_, at=at, route=route, called_at=called_at, incorrect=verdict == _INCORRECT, inclusion=inclusion,
             shipped=shipped, input_class=input_class, steered=steered, tier=tier, confidence=confidence,
+            fingerprint=fingerprint,
         )
         for (
-            verdict, id_, at, route, called_at, inclusion, shipped, input_class, steered, tier, confidence,
+            verdict, id_, at, route, called_at, inclusion, shipped, input_class, steered, tier, confidence, fingerprint,
         ) in connection.execute(statement)
     ]  # fmt: skip
 

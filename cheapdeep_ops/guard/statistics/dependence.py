@@ -100,13 +100,6 @@ class Traffic:
         """The traffic without the blocks since evidence began to grow: an incident is no example of calm times."""
         return Traffic(questions=self.questions, total=self.total, blocks=self.blocks, dispersion=self.dispersion)
 
-    def without(self, question: str) -> "Traffic":
-        """The traffic without a question."""
-        return Traffic(**{**self._fields(), "questions": _without(self.questions, question)})
-
-    def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
@@ -136,10 +129,6 @@ class Given:
             "seconds": {str(second): list(grown) for second, grown in self.seconds.items()},
             "latest": [list(grown) for grown in self.latest],
         }
-
-    def without(self, question: str) -> "Given":
-        """What was given, without a question's name; its evidence stays."""
-        return Given(questions=_without(self.questions, question), seconds=self.seconds, latest=self.latest)
 
 
 class GrowthLimiter:
@@ -285,7 +274,3 @@ def _add(given: dict[Any, Growth], key: Any, before: Growth | None, growth: Grow
         given[key] = after
         if len(given) > _MOST_KEPT:
             del given[next(iter(given))]
-
-
-def _without(counted: Mapping[str, Any], question: str) -> dict[str, Any]:
-    return {name: value for name, value in counted.items() if name != question}

@@ -144,9 +144,7 @@ class SequentialTest:
         )
         if not fires:
             return replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic)
-        fall = self.fall.after_all(
-            (_observed(each, stakes.fall) for each, stakes in graded), limit=falling.limited
-        )
+        fall = self.fall.after_all((_observed(each, stakes.fall) for each, stakes in graded), limit=falling.limited)
         return replace(self, climb=climb, climb_given=climbing.given, fall=fall, fall_given=falling.given)
 
 
@@ -172,8 +170,13 @@ _BY_DEFAULT: Final = NeededEvidence(
 )
 
 
+_DIGITS: Final = 4
+"""How many of a fingerprint's 32 digits a test keeps: one text in 65,536 has them too, so they name no question."""
+
+
 def _observed(grade: Observation, stakes: tuple[tuple[float, ...], tuple[float, ...]]) -> Observed:
-    return Observed(stakes[grade.incorrect], grade.incorrect, 1, grade.called_at, grade.fingerprint)
+    growth = stakes[grade.incorrect]
+    return Observed(growth, grade.incorrect, 1, grade.called_at, grade.fingerprint[:_DIGITS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
