@@ -193,7 +193,7 @@ def test_an_estimate_of_no_grades_is_none_and_of_some_is_weighted():
 
 
 def learned_from(random: Random, rate: float) -> AlarmLevel:
-    return learned(of(sum(random.random() < rate for _ in range(200)), 200))
+    return learned(of(sum(random.random() < rate for _ in range(600)), 600))
 
 
 def first(level: Level, alarm: AlarmLevel, wrongs, *, fires=False, every=1):

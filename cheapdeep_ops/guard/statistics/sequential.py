@@ -26,7 +26,7 @@ CLIMBS: Final = (1.5, 2.0, 3.0, 4.5, 7.0)
 FALLS: Final = (0.25, 0.4, 0.6, 0.75)
 """Each bet is on a fall to this multiple of the target."""
 
-_HIGHEST: Final = 0.95
+HIGHEST: Final = 0.95
 """The highest rate to bet on: a bet on 1 would lose everything with one correct answer."""
 
 
@@ -40,8 +40,8 @@ class Bets:
     @classmethod
     def on_climb(cls, target: float, factors: Sequence[float] = CLIMBS) -> Self:
         """Bets that a rate is above `target`, at multiples of it."""
-        # Targets above 0.9 need bets above _HIGHEST; halfway to 1 is above any target.
-        highest = max(_HIGHEST, (1 + target) / 2)
+        # Targets above 0.9 need bets above HIGHEST; halfway to 1 is above any target.
+        highest = max(HIGHEST, (1 + target) / 2)
         return cls(target, tuple(min(target * factor, highest) for factor in factors))
 
     @classmethod
@@ -60,7 +60,8 @@ class Bets:
 class Observed(NamedTuple):
     """`hits` of `n` observations that became known together at `at` (Unix time), and the growth of each bet by them.
 
-    `question` identifies what was asked; empty if that is not known.
+    `question` identifies what was asked; empty if that is not known. `weight` is how much they count for what is learned
+    from calm times; the test itself does not use it.
     """
 
     growth: tuple[float, ...]
@@ -68,6 +69,7 @@ class Observed(NamedTuple):
     n: int
     at: float
     question: str = ""
+    weight: float = 0.0
 
 
 Limit = Callable[[Observed, float], tuple[float, ...]]
@@ -115,7 +117,7 @@ class Detector:
         total, n, hits, since = self.total, self.n, self.hits, self.since
         exp, log1p = math.exp, math.log1p
         for each_observed in observed:
-            growth, more_hits, more, at, _ = each_observed
+            growth, more_hits, more, at, *_ = each_observed
             if limit is not None:
                 growth = limit(each_observed, run)
             if not logs:

@@ -121,7 +121,8 @@ class GradeTotal(Row, table=True):
 class NormalRow(Row, table=True):
     """A scope's baseline of the false-confident rate by one grader version, learned from calls after `since`.
 
-    The columns from `rate` on are None until enough calls are graded. `author` and `why` belong to the last reset.
+    The columns from `rate` to `ceiling` are None until enough calls are graded; `grades.Baseline` explains them.
+    `earlier` has the former steps of learning as lists. `author` and `why` belong to the last reset.
     """
 
     __tablename__ = "normal"
@@ -135,6 +136,9 @@ class NormalRow(Row, table=True):
     grades: int = 0
     until: float | None = None
     learned_at: float | None = None
+    share: float | None = None
+    ceiling: float | None = None
+    earlier: list[Any] = Field(default_factory=list, sa_type=JSON)
     author: str = ""
     why: str = ""
 

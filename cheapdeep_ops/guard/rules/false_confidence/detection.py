@@ -18,14 +18,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
+from cheapdeep_ops.guard.rules.false_confidence.calm import CalmGrades, CalmLearner
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.model import Finding, Level
 from cheapdeep_ops.guard.statistics.dependence import Given, GrowthLimiter, Traffic, TrafficLearner
 from cheapdeep_ops.guard.statistics.intervals import Estimate, difference, weighted
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed
 
-_TARGET_CONFIDENCE: Final = 0.8
-"""Two-sided, of the baseline's interval, whose upper bound is the target: one-sided it is 90%."""
+TARGET_CONFIDENCE: Final = 0.9
+"""Two-sided, of the baseline's interval, whose upper bound is the target: one-sided it is 95%."""
+
+FIRST_CONFIDENCE: Final = 0.99
+"""Until the first grades are complete, the bound is wider: one-sided it is 99.5%."""
+
+CEILING_CONFIDENCE: Final = 0.95
+"""Of the first grades: their upper bound of 97.5% (one-sided) is the highest target."""
 
 
 class Observation(Protocol):
@@ -48,6 +55,10 @@ class Observation(Protocol):
         """Whether the answer shipped; else a raise withheld it."""
 
     @property
+    def steered(self) -> bool:
+        """Whether earlier grades led to its choice."""
+
+    @property
     def fingerprint(self) -> str:
         """Equal for calls with equal turns; empty if it is not known."""
 
@@ -57,7 +68,7 @@ T = TypeVar("T", bound=Observation)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmLevel:
-    """The limits of a scope: a rate above `target` fires the rule, one below `level` resolves it.
+    """The limits of a scope: a rate above `target` fires the rule, one below `level` may resolve it.
 
     `normal` is the baseline that they follow from; None for a limit from the settings.
     """
@@ -67,14 +78,27 @@ class AlarmLevel:
     normal: Estimate | None = None
 
 
-def learned(normal: Estimate) -> AlarmLevel:
-    """The alarm level of a scope with a learned baseline."""
+def learned(normal: Estimate, ceiling: float | None = 1.0) -> AlarmLevel:
+    """The alarm level of a scope with a learned baseline.
+
+    `ceiling` is the highest target, None until the baseline's first grades are complete.
+    """
+    if ceiling is None:
+        target = normal.interval(FIRST_CONFIDENCE)[1]
+    else:
+        # Without the ceiling, a slow drift would be learned as normal, little by little.
+        target = min(normal.interval(TARGET_CONFIDENCE)[1], ceiling)
     # A target near 1 leaves no higher rate to bet on.
-    target = min(normal.interval(_TARGET_CONFIDENCE)[1], _HIGHEST_TARGET)
+    target = min(target, _HIGHEST_TARGET)
     return AlarmLevel(target=target, level=Bets.on_climb(target).rates[0], normal=normal)
 
 
 _HIGHEST_TARGET: Final = 0.99
+
+
+def ceiling_of(first: Estimate) -> float:
+    """The highest target that a baseline with these first grades may ever lead to."""
+    return first.interval(CEILING_CONFIDENCE)[1]
 
 
 def at_rate(rate: float) -> AlarmLevel:
@@ -92,6 +116,7 @@ class SequentialTest:
     """Both tests of one rule in one scope; `phase` identifies the state of the scope since which they run.
 
     `climb_given` and `fall_given` are where their evidence comes from, and `traffic` is what is usual in the scope.
+    `calm` are the grades that the scope's baseline has not learned from yet.
     """
 
     phase: tuple[Any, ...] = ()
@@ -100,6 +125,7 @@ class SequentialTest:
     climb_given: Given = field(default_factory=Given)
     fall_given: Given = field(default_factory=Given)
     traffic: Traffic = field(default_factory=Traffic)
+    calm: CalmGrades = field(default_factory=CalmGrades)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -112,14 +138,20 @@ class SequentialTest:
 
     def in_phase(self, phase: tuple[Any, ...]) -> "SequentialTest":
         """The tests in a phase: in a new one they begin again, and only what is usual stays known."""
-        return self if self.phase == phase else SequentialTest(phase=phase, traffic=self.traffic.without_evidence())
+        if self.phase == phase:
+            return self
+        return SequentialTest(phase=phase, traffic=self.traffic.without_evidence(), calm=self.calm.without_evidence())
 
     def after(self, grade: Observation, alarm: AlarmLevel) -> "SequentialTest":
         """The tests after one more grade, against the alarm level of its route, for a rule with the default alphas."""
         return self.after_all([(grade, Stakes.at(alarm))], _BY_DEFAULT, fires=True)
 
     def after_all(
-        self, graded: Sequence[tuple[Observation, "Stakes"]], needed: "NeededEvidence", *, fires: bool
+        self,
+        graded: Sequence[tuple[Observation, "Stakes"]],
+        needed: "NeededEvidence",
+        *,
+        fires: bool,
     ) -> "SequentialTest":
         """The tests after more grades, each with the stakes of its route, in the order in which they became known.
 
@@ -128,7 +160,7 @@ class SequentialTest:
         """
         if not graded:
             return self
-        learner = TrafficLearner(self.traffic)
+        learner, calm = TrafficLearner(self.traffic), CalmLearner(self.calm)
         climbing = GrowthLimiter(self.climb_given, needed.climb, learner)
         falling = GrowthLimiter(self.fall_given, needed.fall, learner)
 
@@ -136,20 +168,23 @@ class SequentialTest:
             growth = climbing.limited(observed, run)
             # Only afterwards: an observation must not raise its own bound.
             learner.learn(observed, run)
+            calm.learn(observed.weight, incorrect=bool(observed.hits), evidence=run)
             return growth
 
         climb = self.climb.after_all(
-            (_observed(each, stakes.climb) for each, stakes in graded),
+            (_observed(each, stakes.climb, stakes.share) for each, stakes in graded),
             limit=climbing.limited if fires else limit_climb,
         )
         if not fires:
-            return replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic)
+            calm.settle(climb.run)
+            return replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic, calm=calm.calm)
         fall = self.fall.after_all((_observed(each, stakes.fall) for each, stakes in graded), limit=falling.limited)
         return replace(self, climb=climb, climb_given=climbing.given, fall=fall, fall_given=falling.given)
 
 
 _PARTS: Final[Mapping[str, Any]] = {
     "climb": Detector, "fall": Detector, "climb_given": Given, "fall_given": Given, "traffic": Traffic,
+    "calm": CalmGrades,
 }  # fmt: skip
 
 
@@ -174,9 +209,20 @@ _DIGITS: Final = 4
 """How many of a fingerprint's 32 digits a test keeps: one text in 65,536 has them too, so they name no question."""
 
 
-def _observed(grade: Observation, stakes: tuple[tuple[float, ...], tuple[float, ...]]) -> Observed:
-    growth = stakes[grade.incorrect]
-    return Observed(growth, grade.incorrect, 1, grade.called_at, grade.fingerprint[:_DIGITS])
+def _observed(
+    grade: Observation, stakes: tuple[tuple[float, ...], tuple[float, ...]], share: float | None = None
+) -> Observed:
+    growth, weight = stakes[grade.incorrect], weight_of(grade, share) if share else 0.0
+    return Observed(growth, grade.incorrect, 1, grade.called_at, grade.fingerprint[:_DIGITS], weight)
+
+
+def weight_of(grade: Observation, share: float) -> float:
+    """How much a grade counts for a baseline whose first grades were chosen with the probability `share`.
+
+    It is known before the grade. A call that was chosen because of other grades does not count. The many calls that a
+    suspicion chooses with a higher probability count less: else the times of suspicions would be normal.
+    """
+    return 0.0 if grade.steered else min(share / grade.inclusion, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,12 +231,16 @@ class Stakes:
 
     climb: tuple[tuple[float, ...], tuple[float, ...]]
     fall: tuple[tuple[float, ...], tuple[float, ...]]
+    share: float | None = None
+    """The probability with which the first grades of the route's baseline were chosen."""
 
     @classmethod
-    def at(cls, alarm: AlarmLevel) -> Self:
+    def at(cls, alarm: AlarmLevel, share: float | None = None) -> Self:
         """The stakes against an alarm level."""
         climb, fall = Bets.on_climb(alarm.target), Bets.on_fall(alarm.level)
-        return cls(climb=(climb.growth(0, 1), climb.growth(1, 1)), fall=(fall.growth(0, 1), fall.growth(1, 1)))
+        return cls(
+            climb=(climb.growth(0, 1), climb.growth(1, 1)), fall=(fall.growth(0, 1), fall.growth(1, 1)), share=share
+        )
 
 
 def finding_of(
@@ -214,17 +264,22 @@ def level_of(
     if alarm is None or test.climb.total < rule.min_grades:
         return Level.NO_DATA
     # Resolving comes first: the evidence of the climb may still be high when the rate is back.
-    if fires and _is_back(rule, test.fall, grades, alarm):
+    if fires and _is_back(rule, test, grades, alarm):
         return Level.BELOW
     return Level.ABOVE if test.climb.alarms(rule.alpha) else Level.UNCLEAR
 
 
-def _is_back(rule: QualityRule, fall: Detector, grades: Sequence[Observation], alarm: AlarmLevel) -> bool:
-    # The interval keeps an incident open while the shown rate may still be above the level.
-    rate = estimate(_run_of(fall, grades))
-    if rate is None or not fall.alarms(rule.release_alpha):
+def _is_back(rule: QualityRule, test: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel) -> bool:
+    # The test that raised began again at the raise. While it has evidence, a release would soon end in another raise.
+    if test.climb.run > RELEASE_EVIDENCE or not test.fall.alarms(rule.release_alpha):
         return False
-    return rate.interval(rule.release_confidence)[1] < alarm.level
+    # The interval keeps an incident open while the shown rate may still be above the level.
+    rate = estimate(_run_of(test.fall, grades))
+    return rate is not None and rate.interval(rule.release_confidence)[1] < alarm.level
+
+
+RELEASE_EVIDENCE: Final = 0.0
+"""The most evidence of a climb, a natural logarithm, with which an incident may end."""
 
 
 def _run_of(run: Detector, grades: Sequence[T]) -> Sequence[T]:

@@ -16,6 +16,7 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     counts_after,
     joint_alarm_level,
     learned_from,
+    learned_on,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
     AlarmLevel,
@@ -79,6 +80,8 @@ class GradeEvidence:
             if rule.limit == "normal" and baseline.rate is None
         }
         self._tests = {rule.alert: self._read_tests(connection, rule) for rule in rules}
+        self._teacher = next((rule.alert for rule in rules if rule.limit == "normal"), None)
+        """The rule whose test tells when baselines go on learning; a second rule would have them learn twice."""
 
     def _read_first(self, connection: Connection, rule: QualityRule, baseline: Baseline) -> list[DecidedGrade]:
         """The grades that a baseline is learned from; empty while there are too few."""
@@ -169,13 +172,29 @@ class GradeEvidence:
         test = before.in_phase(full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
-        needed = NeededEvidence.of(rule)
-        test = after_grades(test, unread, alarms, needed=needed, oldest=oldest, now=self._now, fires=phase[0])
+        taught = own if self._teaches(rule, scope) else None
+        test = after_grades(
+            test, unread, alarms, needed=NeededEvidence.of(rule), oldest=oldest, now=self._now, fires=phase[0],
+            taught=taught,
+        )  # fmt: skip
+        if taught is not None and (step := learned_on(rule, taught, test, now=self._now)):
+            learned, test = step
+            self._keep(learned)
         if unread or test != before:
             grade_id = unread[-1].id if unread else stored.grade_id
             after = detectors.DetectorState(grade_id=grade_id, state=test.row())
             self._changed.append(detectors.StoredDetector(rule=rule.alert, scope=scope, kept=after))
         return test
+
+    def _teaches(self, rule: QualityRule, scope: str) -> bool:
+        """Whether a rule's test in a scope has the baseline go on learning now: not during an incident."""
+        fires = self._alerts.fires
+        return rule.alert == self._teacher and not (fires(rule.alert, scope) or fires(rule.alert, ALL_ROUTES))
+
+    def _keep(self, baseline: Baseline) -> None:
+        """Use a baseline from now on, and have it stored."""
+        self._learned.append(baseline)
+        self._baselines[baseline.scope] = baseline
 
     def shipped(
         self,
@@ -246,10 +265,9 @@ class GradeEvidence:
         if fires and not baseline.author:
             return None
         first = [each for each in self._first[(route, rule.normal_grades)] if each.called_at <= self._now + AHEAD_S]
-        learned_now = learned_from(first, baseline, enough=rule.normal_grades, now=self._now)
+        learned_now = learned_from(rule, first, baseline, now=self._now)
         if learned_now is not None:
-            self._learned.append(learned_now)
-            self._baselines[route] = learned_now
+            self._keep(learned_now)
         return learned_now
 
 

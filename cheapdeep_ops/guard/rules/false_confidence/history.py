@@ -19,6 +19,7 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     counts_after,
     joint_alarm_level,
     learned_from,
+    learned_on,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
     AlarmLevel,
@@ -52,13 +53,13 @@ class LearnedBaselines:
 
 
 def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
-    """The `stored` baselines that were known at `begin` (Unix time); those learned later are learned again."""
+    """The `stored` baselines as they were known at `begin` (Unix time); what was learned later is learned again."""
     known = {
-        scope: baseline if (baseline.learned_at or begin + 1) <= begin else _blank(baseline)
+        scope: baseline.as_of(begin)
         for scope, baseline in stored.items()
         if baseline.since <= begin
     }
-    relearned = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
+    relearned = {scope: baseline.blank() for scope, baseline in stored.items() if baseline.since > begin}
     return LearnedBaselines(known=known, relearned=relearned)
 
 
@@ -82,6 +83,8 @@ class GradeHistory:
         self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
         self._waiting: dict[str, deque[DecidedGrade]] = defaultdict(deque)
         self._tests: dict[str, SequentialTest] = {}
+        self._all_fire = False
+        """Whether the rule fires for all routes together."""
 
     def look(self, now: float, resolved_at: Mapping[str, float]) -> Collection[str] | None:
         """Read the grades that were known at `now`; returns the routes with grades, or None if nothing is new."""
@@ -99,6 +102,8 @@ class GradeHistory:
     def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
         """The level of the grades of these routes together, for an alert in this state."""
         fires = alert.state is AlertState.FIRING
+        if alert.scope == ALL_ROUTES:
+            self._all_fire = fires
         since = (alert.since if fires else self._resolved_at.get(alert.scope)) or 0.0
         alarms = self._alarms(routes, fires=fires)
         test = self._tested(alert.scope, alarms, fires=fires, since=since)
@@ -149,7 +154,7 @@ class GradeHistory:
         if fires and not baseline.author:
             return None
         first = [each for each in self._first.get(route, ()) if each.called_at <= self._now + AHEAD_S]
-        learned_now = learned_from(first, baseline, enough=self._rule.normal_grades, now=self._now)
+        learned_now = learned_from(self._rule, first, baseline, now=self._now)
         if learned_now is not None:
             self._baselines[route] = learned_now
         return learned_now
@@ -161,11 +166,15 @@ class GradeHistory:
         test = before.in_phase(phase)
         oldest = {route: max(self._oldest(route), since) for route in alarms}
         waiting = self._waiting.pop(scope, ())
-        needed = NeededEvidence.of(self._rule)
-        self._tests[scope] = after_grades(
-            test, waiting, alarms, needed=needed, oldest=oldest, now=self._now, fires=fires
-        )
-        return self._tests[scope]
+        taught = None if fires or self._all_fire else own
+        test = after_grades(
+            test, waiting, alarms, needed=NeededEvidence.of(self._rule), oldest=oldest, now=self._now, fires=fires,
+            taught=taught,
+        )  # fmt: skip
+        if taught is not None and (step := learned_on(self._rule, taught, test, now=self._now)):
+            self._baselines[scope], test = step
+        self._tests[scope] = test
+        return test
 
     def _counting(self, routes: Iterable[str], since: float) -> list[DecidedGrade]:
         """The latest grades of `routes` that count, newest first."""
@@ -181,10 +190,6 @@ class GradeHistory:
     def _oldest(self, route: str) -> float:
         over = self._resolved_at.get(route, 0.0)
         return counts_after(self._rule, self._baselines.get(route), over=over, now=self._now)
-
-
-def _blank(baseline: Baseline) -> Baseline:
-    return Baseline(scope=baseline.scope, since=baseline.since, author=baseline.author, why=baseline.why)
 
 
 def _called(grade: DecidedGrade) -> tuple[float, int]:
