@@ -14,7 +14,7 @@ dispersion (McCullagh, Nelder 1989, Generalized Linear Models, 4.5).
 Why a usual share raises the limit: a service that always sends one text has one question, and its rate is the rate of
 that question. A question with a tenth of all answers gives a tenth of the evidence of any climb. Chance may triple
 that, and the limit should bind in no such climb. A question that is new, or that was rare while nothing was suspected,
-cannot raise its limit itself: shares are learned only while there is no evidence, and 50 further observations are
+cannot raise its limit itself: shares are learned only while there is next to no evidence, and 50 further observations are
 assumed of other questions.
 
 Why the promise of the e-detector holds: a bet's factor for one observation has a mean of at most 1, given the past.
@@ -42,6 +42,9 @@ RUN_SHARE: Final = 1 / 3
 
 RUN: Final = 6
 """The number of observations that count as neighbours."""
+
+CALM_EVIDENCE: Final = 1.0
+"""The most evidence in calm times. With 0, a route whose target is a little too low would have none."""
 
 _SLACK: Final = 3.0
 """How many times its usual share a question may give: with a third of all observations it is not bounded."""
@@ -213,15 +216,15 @@ class TrafficLearner:
 
     def learn(self, observed: Observed, run: float) -> None:
         """Take in one more observation; `run` is the evidence before it."""
-        if run <= 0:
+        if run <= CALM_EVIDENCE:
             self._settle()
-            # A hit begins to grow evidence, so that it is not calm.
+            # A hit may begin a run of evidence, so that it is not calm.
             if not observed.hits:
                 self._count(observed.question)
         n, hits = self._open[0] + observed.n, self._open[1] + observed.hits
         self._open = (n, hits)
         if n >= BLOCK:
-            self._waiting.append(hits)
+            self._waiting = [*self._waiting, hits][-_MOST_BLOCKS:]
             self._open = (0, 0)
 
     def _settle(self) -> None:
