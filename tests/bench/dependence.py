@@ -58,8 +58,10 @@ class Limits:
         self.asked[ended] = 0
         self.latest[:, ended] = 0
         growth = growth / self.dispersion[:, None]
-        usual = np.maximum(dependence.QUESTION_SHARE, dependence._SLACK * self.share)
-        limit = np.where(usual >= 1, np.inf, self.needed * usual)[:, None] - self.asked
+        usual = np.full(len(growth), dependence.QUESTION_SHARE)
+        if self.share.any():
+            usual = np.array([dependence.evidence_share(each) for each in self.share])
+        limit = (self.needed * usual)[:, None] - self.asked
         room = np.where(repeats[:, None], limit, self.needed * dependence.QUESTION_SHARE)
         sums = most = np.zeros_like(growth)
         for grown in self.latest[::-1]:

@@ -123,8 +123,8 @@ class SequentialTest:
     ) -> "SequentialTest":
         """The tests after more grades, each with the stakes of its route, in the order in which they became known.
 
-        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade. What is usual
-        is learned while the alert does not fire. See `statistics.dependence` for how much one grade may add.
+        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade. See
+        `statistics.dependence` for how much one grade may add.
         """
         if not graded:
             return self
@@ -135,17 +135,18 @@ class SequentialTest:
         def limit_climb(observed: Observed, run: float) -> tuple[float, ...]:
             growth = climbing.limited(observed, run)
             # Only afterwards: an observation must not raise its own bound.
-            learner.learn(observed, run)
+            learner.learn(observed, math.inf if fires else run)
             return growth
 
         climb = self.climb.after_all(
             (_observed(each, stakes.climb) for each, stakes in graded),
-            limit=climbing.limited if fires else limit_climb,
+            limit=limit_climb,
         )
+        after = replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic)
         if not fires:
-            return replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic)
+            return after
         fall = self.fall.after_all((_observed(each, stakes.fall) for each, stakes in graded), limit=falling.limited)
-        return replace(self, climb=climb, climb_given=climbing.given, fall=fall, fall_given=falling.given)
+        return replace(after, fall=fall, fall_given=falling.given)
 
 
 _PARTS: Final[Mapping[str, Any]] = {
