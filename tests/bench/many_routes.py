@@ -349,7 +349,8 @@ class Raised:
     def step(self) -> Bools:
         """One grade more for each route; returns which are released by it."""
         size, way, rng = len(self), self.way, self._rng
-        share = np.where(self.graded.sum(axis=1) < way.most, way.kept, way.budget)
+        paced = min(max(way.budget, way.most / way.per_day), way.kept)
+        share = np.where(self.graded.sum(axis=1) < way.most, way.kept, paced)
         self.answer += np.floor(np.log1p(-rng.random(size)) / np.log1p(-share)) + 1
         self._pass_hours()
         self.graded[np.arange(size), self.hour % HOURS] += 1

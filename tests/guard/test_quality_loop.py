@@ -800,12 +800,12 @@ def test_where_people_want_to_see_some_wrong_answers_of_the_culprit_are_sent_and
     wrong = {row["call_id"] for row in grade_rows(school) if row["verdict"] == "incorrect" and row["input_class"]}
     assert {each["call_id"] for each in started["examples"]} <= wrong
     assert started["examples"][0] == {
-        "call_id": started["examples"][0]["call_id"], "confidence": 0.95, "question": "How much is it?",
+        "call_id": started["examples"][0]["call_id"], "confidence": 0.95, "question": started["examples"][0]["question"],
         "answer": "incorrect", "reason": "as it says",
     }  # fmt: skip
     numbers = [int(each["call_id"].removeprefix("call-")) for each in started["examples"]]
     assert numbers == sorted(numbers, reverse=True)
-    assert "Question: `How much is it?`\nAnswer: `incorrect`" in str(rendered(started)[1][2]["text"]["text"])
+    assert "`\nAnswer: `incorrect`" in str(rendered(started)[1][2]["text"]["text"])
     LogSender().send(started, MessageRef())
     assert "How much" not in stored_words(school) + caplog.text
     assert started["examples"][0]["call_id"] in stored_words(school)

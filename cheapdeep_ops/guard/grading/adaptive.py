@@ -151,12 +151,14 @@ def shares(
     learning: frozenset[str] = frozenset(),
     whole: frozenset[str] = frozenset(),
     hot: frozenset[str] = frozenset(),
+    paced: frozenset[str] = frozenset(),
 ) -> dict[str, float]:
     """The share of each route's answers to grade, by the routes' recent numbers of answers.
 
     `hot` routes are under suspicion or raised: all of their candidates are graded. Routes that are `learning` their
     first grades spend LEARNING times the budget. Those in `whole` spend the budget, because their threshold has changed
-    or they have learned little. All others spend the calm share of it.
+    or they have learned little. All others spend the calm share of it. A raised route that has spent what a day may have
+    is `paced`: it spends that much evenly over a day, so that the end of the incident is seen at any hour.
     """
     # In proportion to the square root of its answers: 1% of the traffic gets 10% as many grades, and not 1%.
     # Source: Bankier (1988), Power allocations, The American Statistician 42, 174.
@@ -167,7 +169,9 @@ def shares(
         if route in hot:
             return kept
         spent = LEARNING if route in learning else 1.0 if route in whole else CALM
-        return min(budget * spent * scale / roots[route], kept)
+        share = min(budget * spent * scale / roots[route], kept)
+        even = most_per_day(budget, answers[route]) / max(answers[route], 1)
+        return max(share, min(even, kept)) if route in paced else share
 
     return {route: share(route) for route in answers}
 

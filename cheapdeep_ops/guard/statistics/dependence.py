@@ -1,21 +1,25 @@
 """Bounds how much observations that depend on each other may add to a sequential test. Pure.
 
 A test counts each observation as new evidence. But a question that is asked a hundred times gives one wrong answer a
-hundred times, and a fault of a minute concerns all answers of that minute. So the evidence that is needed for an alarm
-must come from many places. It is the natural logarithm 1 / alpha; of it
+hundred times, and a fault of a minute concerns all answers of that minute. So the evidence that is needed for an alarm,
+log(1 / alpha), must come from many places. Of it
 
-- one question gives at most a tenth, or `_SLACK` times its usual share of the observations, if that is more;
+- one question gives at most a tenth, or more if it is a usual one;
 - one second gives at most a third;
 - each run of six neighbouring observations gives at most a third.
 
 Where the rate has varied more between blocks of observations than chance explains, all growth is divided by the
 dispersion (McCullagh, Nelder 1989, Generalized Linear Models, 4.5).
 
-Why a usual share raises the limit: a service that always sends one text has one question, and its rate is the rate of
-that question. A question with a tenth of all answers gives a tenth of the evidence of any climb. Chance may triple
-that, and the limit should bind in no such climb. A question that is new, or that was rare while nothing was suspected,
-cannot raise its limit itself: shares are learned only while there is no evidence, and 50 further observations are
-assumed of other questions.
+A usual question gives at most its usual share and three standard errors of it. A service that always sends one text has
+only one question, and a climb of its rate is a climb. In a climb of all questions alike, each gives its usual share.
+Where a tenth is the most for one, an alarm rests on ten wrong answers or more. Of ten, the number of one question has
+the standard error of Poisson's distribution, and three of them leave climbs undisturbed. A question with two fifths of
+all answers or more is not bounded.
+
+A new question cannot soon raise its own bound: 50 observations of other questions are assumed, and an observation
+counts for a share in full only in times without evidence, else a tenth. So a route that always sends one text, and was
+never calm, is bounded for some 300 observations, and not for ever.
 
 Why the promise of the e-detector holds: a bet's factor for one observation has a mean of at most 1, given the past.
 Its growth is divided by a number of at least 1, and then bounded from above by a number that is known before the
@@ -32,7 +36,7 @@ from typing import Any, Final, Self
 from cheapdeep_ops.guard.statistics.sequential import Observed
 
 QUESTION_SHARE: Final = 0.1
-"""The share of the needed evidence that a question gives at most, unless it is a usual one."""
+"""The share of the needed evidence that a question gives at most if it is not a usual one."""
 
 SECOND_SHARE: Final = 1 / 3
 """The share that one second gives at most, so that evidence comes from three seconds at least."""
@@ -43,8 +47,14 @@ RUN_SHARE: Final = 1 / 3
 RUN: Final = 6
 """The number of observations that count as neighbours."""
 
-_SLACK: Final = 3.0
-"""How many times its usual share a question may give: with a third of all observations it is not bounded."""
+CALM_EVIDENCE: Final = 1.0
+"""The most evidence in calm times. With 0, a route whose target is a little too low would have none."""
+
+_STANDARD_ERRORS: Final = 3.0
+"""How far above its usual share a question may give."""
+
+_DOUBTFUL: Final = 0.1
+"""How much an observation counts for the usual shares while there is evidence."""
 
 _ASSUMED: Final = 50
 """The number of observations of other questions that are assumed, so that a few calm ones prove nothing."""
@@ -53,8 +63,11 @@ _MEMORY: Final = 1_000
 """At so many observations, all counts are halved: shares are those of recent times."""
 
 _MOST_COUNTED: Final = 32
-_MOST_KEPT: Final = 64
+_MOST_KEPT: Final = 32
 """The number of questions, and of seconds, whose evidence is kept; the oldest are forgotten."""
+
+_DECIMALS: Final = 6
+"""Of kept evidence: a guard stores it for each route at each grade."""
 
 BLOCK: Final = 50
 """The number of observations in a block."""
@@ -171,8 +184,7 @@ class GrowthLimiter:
 
     def _bounded(self, growth: Growth, question: str, by_question: Growth | None, by_second: Growth | None) -> Growth:
         """The growth that is left for an observation of a question in a second that have given so much."""
-        share = max(QUESTION_SHARE, _SLACK * self._traffic.usual_share(question))
-        limit = math.inf if share >= 1 else self._needed * share
+        limit = self._needed * evidence_share(self._traffic.usual_share(question))
         zeros = (0.0,) * len(growth)
         given = zip(growth, by_question or zeros, by_second or zeros, self._of_neighbours(zeros), strict=True)
         # A limit may be lower than it was, which leaves less than nothing.
@@ -212,16 +224,16 @@ class TrafficLearner:
         return self._questions.get(question, 0.0) / (self._total + _ASSUMED)
 
     def learn(self, observed: Observed, run: float) -> None:
-        """Take in one more observation; `run` is the evidence before it."""
-        if run <= 0:
+        """Take in one more observation; `run` is the evidence before it, infinite during an incident."""
+        is_calm = run <= CALM_EVIDENCE
+        if is_calm:
             self._settle()
-            # A hit begins to grow evidence, so that it is not calm.
-            if not observed.hits:
-                self._count(observed.question)
+        # A hit may begin a run of evidence.
+        self._count(observed.question, 1.0 if is_calm and not observed.hits else _DOUBTFUL)
         n, hits = self._open[0] + observed.n, self._open[1] + observed.hits
         self._open = (n, hits)
         if n >= BLOCK:
-            self._waiting.append(hits)
+            self._waiting = [*self._waiting, hits][-_MOST_BLOCKS:]
             self._open = (0, 0)
 
     def _settle(self) -> None:
@@ -231,16 +243,22 @@ class TrafficLearner:
             self._waiting.clear()
             self.dispersion = dispersion(self._blocks)
 
-    def _count(self, question: str) -> None:
+    def _count(self, question: str, weight: float) -> None:
         """Count a question among the most frequent ones, never too high (Misra, Gries 1982)."""
-        self._total += 1
+        self._total += weight
         if question in self._questions or (question and len(self._questions) < _MOST_COUNTED):
-            self._questions[question] = self._questions.get(question, 0.0) + 1
+            self._questions[question] = self._questions.get(question, 0.0) + weight
         elif question:
-            self._questions = {name: count - 1 for name, count in self._questions.items() if count > 1}
+            self._questions = {name: count - weight for name, count in self._questions.items() if count > weight}
         if self._total >= _MEMORY:
             self._total /= 2
             self._questions = {name: count / 2 for name, count in self._questions.items()}
+
+
+def evidence_share(usual: float) -> float:
+    """The share of the needed evidence that a question with a usual share gives at most; infinite if not bounded."""
+    share = max(usual + _STANDARD_ERRORS * math.sqrt(usual * QUESTION_SHARE), QUESTION_SHARE)
+    return share if share < 1 else math.inf
 
 
 def dispersion(blocks: Sequence[int], *, size: int = BLOCK) -> float:
@@ -268,7 +286,10 @@ def dispersion(blocks: Sequence[int], *, size: int = BLOCK) -> float:
 
 def _add(given: dict[Any, Growth], key: Any, before: Growth | None, growth: Growth) -> None:
     """Add growth to what a key has given; nothing is owed: evidence that was lost again may be given once more."""
-    after = tuple(max(gave + grown, 0.0) for gave, grown in zip(before or (0.0,) * len(growth), growth, strict=True))
+    after = tuple(
+        round(max(gave + grown, 0.0), _DECIMALS)
+        for gave, grown in zip(before or (0.0,) * len(growth), growth, strict=True)
+    )
     given.pop(key, None)
     if any(after):
         given[key] = after

@@ -155,8 +155,8 @@ class SequentialTest:
     ) -> "SequentialTest":
         """The tests after more grades, each with the stakes of its route, in the order in which they became known.
 
-        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade. What is usual
-        is learned while the alert does not fire. See `statistics.dependence` for how much one grade may add.
+        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade. See
+        `statistics.dependence` for how much one grade may add.
         """
         if not graded:
             return self
@@ -167,19 +167,20 @@ class SequentialTest:
         def limit_climb(observed: Observed, run: float) -> tuple[float, ...]:
             growth = climbing.limited(observed, run)
             # Only afterwards: an observation must not raise its own bound.
-            learner.learn(observed, run)
-            calm.learn(observed.weight, incorrect=bool(observed.hits), evidence=run)
+            evidence = math.inf if fires else run
+            learner.learn(observed, evidence)
+            calm.learn(observed.weight, incorrect=bool(observed.hits), evidence=evidence)
             return growth
 
         climb = self.climb.after_all(
-            (_observed(each, stakes.climb, stakes.share) for each, stakes in graded),
-            limit=climbing.limited if fires else limit_climb,
+            (_observed(each, stakes.climb, stakes.share) for each, stakes in graded), limit=limit_climb
         )
+        after = replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic)
         if not fires:
             calm.settle(climb.run)
-            return replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic, calm=calm.calm)
+            return replace(after, calm=calm.calm)
         fall = self.fall.after_all((_observed(each, stakes.fall) for each, stakes in graded), limit=falling.limited)
-        return replace(self, climb=climb, climb_given=climbing.given, fall=fall, fall_given=falling.given)
+        return replace(after, fall=fall, fall_given=falling.given)
 
 
 _PARTS: Final[Mapping[str, Any]] = {
