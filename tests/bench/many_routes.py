@@ -31,7 +31,6 @@ from cheapdeep_ops.guard.rules.false_confidence.calm import CALM_EVIDENCE
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
     CEILING_CONFIDENCE,
     FIRST_CONFIDENCE,
-    RELEASE_EVIDENCE,
     TARGET_CONFIDENCE,
 )
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
@@ -333,10 +332,9 @@ class Raised:
         runs = len(target)
         self.way, self.rate, self._rng, self.target = way, rate, rng, target
         self.level = np.minimum(target * CLIMBS[0], np.maximum(HIGHEST, (1 + target) / 2))
-        self.climb, self.fall = _growths(target, CLIMBS, HIGHEST), _growths(self.level, FALLS, 1.0)
+        self.fall = _growths(self.level, FALLS, 1.0)
         self.answer, self.grades = np.zeros(runs), np.zeros(runs)
         self.values, self.runs = np.zeros((runs, len(FALLS))), np.zeros((runs, len(FALLS)))
-        self.climb_runs = np.zeros((runs, len(CLIMBS)))
         self.n, self.hits = np.zeros(runs), np.zeros(runs)
         self.graded, self.hour = np.zeros((runs, HOURS)), np.zeros(runs, dtype=int)
 
@@ -356,23 +354,18 @@ class Raised:
         self.graded[np.arange(size), self.hour % HOURS] += 1
         self.grades += 1
         self.wrong = rng.random(size) < self.rate(self.answer)
-        grown = [np.where(self.wrong[:, None], hit, miss) for hit, miss in (self.climb, self.fall)]
-        self.climb_runs = np.where(self.climb_runs > 0, self.climb_runs + grown[0], grown[0])
-        self.values = (self.values + 1) * np.exp(grown[1])
-        self.runs = np.where(self.runs > 0, self.runs + grown[1], grown[1])
+        grown = np.where(self.wrong[:, None], *self.fall)
+        self.values = (self.values + 1) * np.exp(grown)
+        self.runs = np.where(self.runs > 0, self.runs + grown, grown)
         goes_on = self.runs.max(axis=1) > 0
-        self.n, self.hits = (np.where(goes_on, count + more, 0.0) for count, more in ((self.n, 1), (self.hits, self.wrong)))
+        self.n = np.where(goes_on, self.n + 1, 0.0)
+        self.hits = np.where(goes_on, self.hits + self.wrong, 0.0)
         is_low = self.values.mean(axis=1) >= 1 / RULE.release_alpha
         is_low &= goes_on & (self.grades >= RULE.min_grades)
         if is_low.any():
             n = np.minimum(np.maximum(self.n, 1), RULE.max_grades)
             is_low &= upper(self.hits / np.maximum(self.n, 1) * n, n, RULE.release_confidence) < self.level
-        return is_low & ~self.still_climbs
-
-    @property
-    def still_climbs(self) -> Bools:
-        """Whether the test that raised, begun again at the raise, has evidence."""
-        return self.climb_runs.max(axis=1) > RELEASE_EVIDENCE
+        return is_low
 
 
 def _growths(base: Floats, factors: tuple[float, ...], highest: float) -> tuple[Floats, Floats]:

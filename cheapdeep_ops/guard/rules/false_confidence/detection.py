@@ -68,7 +68,7 @@ T = TypeVar("T", bound=Observation)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmLevel:
-    """The limits of a scope: a rate above `target` fires the rule, one below `level` may resolve it.
+    """The limits of a scope: a rate above `target` fires the rule, one below `level` resolves it.
 
     `normal` is the baseline that they follow from; None for a limit from the settings.
     """
@@ -245,17 +245,33 @@ class Stakes:
 
 
 def finding_of(
-    rule: QualityRule, test: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
+    rule: QualityRule,
+    test: SequentialTest,
+    grades: Sequence[Observation],
+    alarm: AlarmLevel | None,
+    *,
+    fires: bool,
+    held: int = 0,
 ) -> Finding:
-    """The finding from a test and the latest `grades` of its scope (newest first), against `alarm`."""
+    """The finding from a test and the latest `grades` of its scope (newest first), against `alarm`.
+
+    `held` is the number of raises within a day if they are too many, so that only a person ends the incident.
+    """
     level = level_of(rule, test, grades, alarm, fires=fires)
+    if held and level is Level.BELOW:
+        level = Level.UNCLEAR
     # While the rule fires, the evidence in the signal is that of the test that resolves it.
     looks_for_a_fall = level is Level.BELOW or (fires and level is not Level.ABOVE)
     needed = NeededEvidence.of(rule)
     run, limit = (test.fall, needed.fall) if looks_for_a_fall else (test.climb, needed.climb)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
     evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": limit}
-    return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence})
+    is_held = {"raises_in_day": held} if held else {}
+    return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence, **is_held})
+
+
+MOST_RAISES: Final = 3
+"""With so many raises of a scope within a day, grades do not end the last one: a person has to decide."""
 
 
 def level_of(
@@ -265,22 +281,17 @@ def level_of(
     if alarm is None or test.climb.total < rule.min_grades:
         return Level.NO_DATA
     # Resolving comes first: the evidence of the climb may still be high when the rate is back.
-    if fires and _is_back(rule, test, grades, alarm):
+    if fires and _is_back(rule, test.fall, grades, alarm):
         return Level.BELOW
     return Level.ABOVE if test.climb.alarms(rule.alpha) else Level.UNCLEAR
 
 
-def _is_back(rule: QualityRule, test: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel) -> bool:
-    # The test that raised began again at the raise. While it has evidence, a release would soon end in another raise.
-    if test.climb.run > RELEASE_EVIDENCE or not test.fall.alarms(rule.release_alpha):
-        return False
+def _is_back(rule: QualityRule, fall: Detector, grades: Sequence[Observation], alarm: AlarmLevel) -> bool:
     # The interval keeps an incident open while the shown rate may still be above the level.
-    rate = estimate(_run_of(test.fall, grades))
-    return rate is not None and rate.interval(rule.release_confidence)[1] < alarm.level
-
-
-RELEASE_EVIDENCE: Final = 0.0
-"""The most evidence of a climb, a natural logarithm, with which an incident may end."""
+    rate = estimate(_run_of(fall, grades))
+    if rate is None or not fall.alarms(rule.release_alpha):
+        return False
+    return rate.interval(rule.release_confidence)[1] < alarm.level
 
 
 def _run_of(run: Detector, grades: Sequence[T]) -> Sequence[T]:

@@ -19,6 +19,7 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     learned_on,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    MOST_RAISES,
     AlarmLevel,
     NeededEvidence,
     SequentialTest,
@@ -31,9 +32,10 @@ from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.interface import ReaderContext
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
 from cheapdeep_ops.guard.statistics.intervals import Estimate
-from cheapdeep_ops.store import detectors, grades, incidents, route_labels
+from cheapdeep_ops.store import detectors, grades, incidents, policies, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 
@@ -45,6 +47,8 @@ class ScopeTests:
     unread: Mapping[str, Sequence[DecidedGrade]]
     over: Mapping[str, float]
     """The end of the rule's last incident, by scope (Unix time)."""
+    held: Mapping[str, int]
+    """The number of raises within a day, by scope, where an incident is held because of them."""
 
 
 class GradeEvidence:
@@ -99,7 +103,26 @@ class GradeEvidence:
             for scope in scopes
             if self._cache.is_behind((rule.alert, scope), route=None if scope == ALL_ROUTES else scope)
         }
-        return ScopeTests(stored=stored, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
+        over = incidents.last_resolved(connection, rule=rule.alert)
+        return ScopeTests(stored=stored, unread=unread, over=over, held=self._read_held(connection, rule))
+
+    def _read_held(self, connection: Connection, rule: QualityRule) -> dict[str, int]:
+        """The scopes whose incident grades no longer end: it is one too many of a day, and no person has acted since."""
+        held = {}
+        for alert in self._alerts:
+            if alert.rule != rule.alert or alert.state is not AlertState.FIRING:
+                continue
+            scope, since = alert.scope, alert.since
+            count = incidents.count_started(connection, rule=alert.rule, scope=scope, since=since - DAY_S, until=since)
+            if count >= MOST_RAISES and not self._was_settled(connection, scope, since=since):
+                held[scope] = count
+        return held
+
+    def _was_settled(self, connection: Connection, scope: str, *, since: float) -> bool:
+        """Whether a person has set the threshold, or has asked for a new baseline, since an incident began."""
+        baseline = self._baselines.get(scope)
+        is_relearned = baseline is not None and baseline.since > since
+        return is_relearned or policies.was_set(connection, scopes=(scope, ALL_ROUTES), since=since)
 
     def _unread(self, connection: Connection, rule: QualityRule, scope: str, grade_id: int) -> list[DecidedGrade]:
         """The grades with an id above `grade_id` that may count in a scope, in the order of grading."""
@@ -129,7 +152,7 @@ class GradeEvidence:
             (route, self._cache.versions.get(route), self._baselines.get(route), over.get(route))
             for route in sorted(routes)
         ]
-        rests_on = (rule, limit, fires, since, tuple(state))
+        rests_on = (rule, limit, fires, since, tuple(state), self._tests[rule.alert].held.get(alert.scope))
         compute = partial(self._computed, rule, alert.scope, routes, limit, since=since, fires=fires)
         return self._cache.cached_while(rests_on, (rule.alert, alert.scope), self._now, compute)
 
@@ -147,7 +170,7 @@ class GradeEvidence:
         grades = [each for each in self._merged(rule, alarms) if since is None or each.called_at >= since]
         test = self._tested(rule, scope, alarms, (fires, since or 0.0))
         alarm = joint_alarm_level(alarms, (each.route for each in grades))
-        return finding_of(rule, test, grades, alarm, fires=fires)
+        return finding_of(rule, test, grades, alarm, fires=fires, held=self._tests[rule.alert].held.get(scope, 0))
 
     def _alarms(
         self, rule: QualityRule, routes: Collection[str], limit: float | None, *, fires: bool

@@ -22,6 +22,7 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     learned_on,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    MOST_RAISES,
     AlarmLevel,
     NeededEvidence,
     SequentialTest,
@@ -33,6 +34,7 @@ from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _READ_TOGETHER: Final = 5_000
@@ -83,6 +85,8 @@ class GradeHistory:
         self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
         self._waiting: dict[str, deque[DecidedGrade]] = defaultdict(deque)
         self._tests: dict[str, SequentialTest] = {}
+        self._started: dict[str, list[float]] = defaultdict(list)
+        """When each scope's incidents began."""
         self._all_fire = False
         """Whether the rule fires for all routes together."""
 
@@ -110,8 +114,17 @@ class GradeHistory:
         counting = self._counting(alarms, since) if fires else []
         alarm = joint_alarm_level(alarms, (each.route for each in counting))
         level = level_of(self._rule, test, counting, alarm, fires=fires)
+        if level is Level.BELOW and self._is_held(alert.scope, since):
+            level = Level.UNCLEAR
         self.is_known = self.is_known or level is not Level.NO_DATA
         return level
+
+    def _is_held(self, scope: str, since: float) -> bool:
+        """Whether the incident that began at `since` is one too many of a day."""
+        started = self._started[scope]
+        if since not in started:
+            started.append(since)
+        return sum(since - DAY_S < each <= since for each in started) >= MOST_RAISES
 
     def _read(self, grade: DecidedGrade) -> None:
         self.grades_read += 1
