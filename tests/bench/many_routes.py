@@ -56,6 +56,8 @@ class Way:
     per_day: float = 33_000.0
     budget: float = 0.01
     alpha: float = RULE.alpha
+    late: int = 0
+    """Answers until the grade of an evenly chosen answer is known: batches are late, those in hindsight are not."""
     normal_grades: int = RULE.normal_grades
     first_grades: int = RULE.first_grades
 
@@ -237,12 +239,9 @@ class Routes:
         self.open_hits += taught * wrong
         calm = is_graded & (self.run <= CALM_EVIDENCE)
         self._settle(calm & (self.open_n > 0))
-        is_first = self.n < self.way.first_grades
-        n = self.n + self.calm_n + np.where(is_first, self.open_n, 0.0)
-        wanted = np.where(is_first, self.way.first_grades, MORE * self.n)
-        due = self.learns & is_graded & (n >= np.where(self.is_awake, wanted, self.way.normal_grades))
+        wanted = np.where(self.is_awake, MORE * self.n, self.way.normal_grades)
+        due = self.learns & is_graded & (self.n + self.calm_n >= wanted)
         if due.any():
-            self._settle(due & is_first)
             self._learn(np.nonzero(due)[0])
 
     def _settle(self, chosen: Bools) -> None:

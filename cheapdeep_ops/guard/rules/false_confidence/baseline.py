@@ -62,14 +62,12 @@ def learned_on(
 ) -> tuple[Baseline, SequentialTest] | None:
     """The baseline after its next step, and the test without the grades that it has learned from; None if it is early.
 
-    The next step comes with the first grades, `rule.first_grades` of them, and then with every tenth more. A baseline
-    without a ceiling learns in times of evidence too: it has no other grades to learn a ceiling from.
+    A step comes with every tenth more grades of calm times. The first step with `rule.first_grades` sets the ceiling.
     """
-    before = _estimate_of(baseline)
-    calm = test.calm.settled() if baseline.ceiling is None else test.calm
+    before, calm = _estimate_of(baseline), test.calm
     # Rounded, because sums of weights are not exact.
     n = round(before.n + calm.n, 6)
-    if calm.since != baseline.since or n < (rule.first_grades if baseline.ceiling is None else MORE * before.n):
+    if baseline.rate is None or calm.since != baseline.since or n < MORE * before.n:
         return None
     merged = Estimate(rate=(before.hits + calm.wrong) / n, n=n, count=before.count + calm.count)
     return _learned_more(rule, baseline, merged, now=now), replace(test, calm=replace(calm, n=0.0, wrong=0.0, count=0))

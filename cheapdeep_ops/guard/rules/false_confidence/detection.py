@@ -28,8 +28,8 @@ from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed
 TARGET_CONFIDENCE: Final = 0.9
 """Two-sided, of the baseline's interval, whose upper bound is the target: one-sided it is 95%."""
 
-FIRST_CONFIDENCE: Final = 0.99
-"""Until the first grades are complete, the bound is wider: one-sided it is 99.5%."""
+FIRST_CONFIDENCE: Final = 0.95
+"""Until the first grades are complete, the bound is wider: one-sided it is 97.5%."""
 
 CEILING_CONFIDENCE: Final = 0.95
 """Of the first grades: their upper bound of 97.5% (one-sided) is the highest target."""

@@ -31,7 +31,7 @@ class QualityRule(Rule):
     max_grades: Count = 800
     max_age: Seconds = Field(default=14.0 * DAY_S, gt=0)
     alpha: Alpha = 8e-6
-    release_alpha: Alpha = 1e-3
+    release_alpha: Alpha = 2e-4
     release_confidence: Confidence = 0.95
 
     @model_validator(mode="after")
