@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.router import Routed, Router
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.fingerprint_key import keep_key
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import CLASSES, FrozenClock, SimulatedAnthropic, SimulatedSlack, TrafficClass
 from cheapdeep_ops.testing.messages_api.models import MODELS, SimulatedModel
@@ -98,7 +100,7 @@ class Environment(ClosedAtExit):
         with ExitStack() as opening:
             folder = opening.enter_context(TemporaryDirectory(prefix="cheapdeep-"))
             self.settings = _isolated(settings, Path(folder), simulators.slack)
-            self.store = self._make_store(opening)
+            self.store = self._make_store(opening, ids)
             self._guard = self._make_guard(simulators)
             self._recorder = Recorder(self.settings, clock=self.clock, background=False)
             opening.callback(self._recorder.close)
@@ -106,10 +108,12 @@ class Environment(ClosedAtExit):
             self._open = opening.pop_all()
         self._due = self._timetable()
 
-    def _make_store(self, opening: ExitStack) -> Store:
+    def _make_store(self, opening: ExitStack, ids: str) -> Store:
         store = Store(self.settings.store_url)
         opening.callback(store.close)
         migrate(store)
+        # A key from the seed, so that equal runs have equal fingerprints.
+        keep_key(store, blake2b(ids.encode()).digest())
         return store
 
     def _make_guard(self, simulators: Simulators) -> Guard:

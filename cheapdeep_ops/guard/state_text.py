@@ -14,12 +14,14 @@ _SHOWN_ROUTES: Final = 5
 def _normal(normal: Normal) -> str:
     if normal["rate"] is None:
         return f"being learned: {normal['grades']:,} grades"
-    return rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
+    known = rate(normal["rate"], (normal["low"], normal["high"]), normal["grades"])
+    return f"{known}; still learning fast" if normal["stage"] == "first" else known
 
 
 _NORMAL_COLUMNS: Final[Mapping[str, Callable[[str, Normal], str]]] = {
     "route": lambda route, _: plain(route),
     "normal": lambda _, normal: _normal(normal),
+    "climbed above": lambda _, normal: percent(normal["target"]),
     "alarm level": lambda _, normal: percent(normal["alarm_level"]),
     "learned": lambda _, normal: timestamp(normal["learned_at"]),
     # `plain` gives `?` for an empty text, which would look like an unknown author.

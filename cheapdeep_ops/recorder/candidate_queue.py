@@ -4,10 +4,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cheapdeep_ops.recorder.candidate_rows import KeptCall, candidate_row, is_kept
 from cheapdeep_ops.recorder.destination import Destination
+from cheapdeep_ops.recorder.fingerprints import digest_of, fingerprint_of
 from cheapdeep_ops.recorder.trouble_log import TroubleLog, loggable
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.store.clock import corrected
@@ -37,6 +38,13 @@ ReadExchange = Callable[[], Exchange | None]
 """Returns a call's questions and answer; it is used only for calls whose answer is kept."""
 
 
+class _Redacted(NamedTuple):
+    """The row of a redacted answer, and the hash of its turns before redaction; empty if it cannot be graded."""
+
+    row: dict[str, Any]
+    digest: bytes
+
+
 class CandidateQueue:
     """One process's answers for grading. The owner calls `save` to store them.
 
@@ -51,7 +59,7 @@ class CandidateQueue:
         self._troubles = troubles
         # Deques, because two threads append and remove without a lock.
         self._kept: deque[tuple[KeptCall, Redact]] = deque()
-        self._rows: deque[dict[str, Any]] = deque()
+        self._rows: deque[_Redacted] = deque()
         self._has_kept = threading.Event()
         self._is_done = threading.Event()
         self._hurried = threading.Event()
@@ -103,8 +111,8 @@ class CandidateQueue:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The redacted answers, as rows of the store."""
-        return list(self._rows)
+        """The redacted answers, as rows of the store without fingerprints."""
+        return [each.row for each in self._rows]
 
     @property
     def waiting(self) -> int:
@@ -116,9 +124,18 @@ class CandidateQueue:
 
         `stored` gives the name under which a route and an input class are stored.
         """
-        rows = [{**row, **stored(Name(row["route"], row["input_class"]))._asdict()} for row in list(self._rows)]
-        if not rows:
+        waiting = list(self._rows)
+        if not waiting:
             return
+        key = destination.fingerprint_key()
+        rows = [
+            {
+                **row,
+                **stored(Name(row["route"], row["input_class"]))._asdict(),
+                "fingerprint": fingerprint_of(digest, key) if digest and key else "",
+            }
+            for row, digest in waiting
+        ]
         rejected = destination.write_candidates(rows)
         for _ in rows:
             self._rows.popleft()
@@ -175,4 +192,7 @@ class CandidateQueue:
     def _redact_one(self) -> None:
         kept, redact = self._kept.popleft()
         row = candidate_row(kept, redact=redact)
-        self._rows.append({**row, "at": corrected(kept.decision.started_at, self.offset_s)})
+        at = corrected(kept.decision.started_at, self.offset_s)
+        # Here, in the background: few answers are kept, and their callers do not wait for a hash.
+        digest = b"" if row["why"] else digest_of(kept.exchange.turns)
+        self._rows.append(_Redacted({**row, "at": at}, digest))

@@ -67,6 +67,9 @@ class Destination(Protocol):
     def write_candidates(self, rows: "Rows") -> "Rejected":
         """Store answers for grading; returns those that are rejected for good."""
 
+    def fingerprint_key(self) -> bytes:
+        """The secret key of the store for fingerprints; empty if a guard of an older version gave none."""
+
     def sign_off(self, process: str) -> None:
         """Mark the process as stopped, if it has written anything."""
 

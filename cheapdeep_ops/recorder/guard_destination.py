@@ -43,6 +43,7 @@ class _Sender:
 
     process: str
     secret: str = field(repr=False)
+    fingerprint_key: bytes = field(repr=False)
     number: int = 0
 
 
@@ -106,19 +107,21 @@ class GuardDestination:
 
     def write_candidates(self, rows: "Rows") -> "Rejected":
         """Send answers for grading; returns those that are rejected."""
-        if self._beat is None:
-            raise StoreError("answers can be sent after the first counters only")
-        sender = self._sender(self._beat)
+        sender = self._known_sender()
         body = encoded({"process": sender.process, "secret": sender.secret, "rows": rows})
         if len(body) > LARGEST_SENT and len(rows) > 1:
             half = len(rows) // 2
             return [*self.write_candidates(rows[:half]), *self.write_candidates(rows[half:])]
         answer = self._post(CANDIDATES_PATH, body)
-        if _is_unknown(answer):
+        if _is_unknown(answer) and self._beat is not None:
             self._forget(self._beat.process)
         self._require_success(answer)
         by_id = {row["call_id"]: row for row in rows}
         return [(by_id[name], RowError(why)) for name, why in answer.body["rejected"] if name in by_id]
+
+    def fingerprint_key(self) -> bytes:
+        """The key that came with the id of this process; empty if there was none. Raises StoreError."""
+        return self._known_sender().fingerprint_key
 
     def sign_off(self, process: str) -> None:
         """Mark the process as stopped, if the guard knows it."""
@@ -155,13 +158,20 @@ class GuardDestination:
         by_key = {(row["route"], row["input_class"], row["at"]): row for row in buckets}
         return [(by_key[tuple(key)], RowError(why)) for *key, why in answer.body["rejected"] if tuple(key) in by_key]
 
+    def _known_sender(self) -> _Sender:
+        if self._beat is None:
+            raise StoreError("answers can be sent after the first counters only")
+        return self._sender(self._beat)
+
     def _sender(self, beat: "Heartbeat") -> _Sender:
         """The process as the guard knows it, which is registered first if it is new. Raises StoreError."""
         sender = self._senders.get(beat.process)
         if sender is None:
             answer = self._post(FLUSHES_PATH, encoded({"beat": _about(beat)}))
             self._require_success(answer)
-            sender = self._senders[beat.process] = _Sender(answer.body["process"], answer.body["secret"])
+            # A guard of an older version gives no key.
+            key = bytes.fromhex(answer.body.get("fingerprint_key", ""))
+            sender = self._senders[beat.process] = _Sender(answer.body["process"], answer.body["secret"], key)
         return sender
 
     def _forget(self, process: str) -> None:

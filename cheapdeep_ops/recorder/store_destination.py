@@ -70,6 +70,7 @@ class StoreDestination:
         self._look_at = self._read_at = self._ask_at = float("-inf")  # on the monotonic clock
         self._max = (max_routes, max_classes)
         self._admitted: Admitted | None = None
+        self._fingerprint_key = b""
 
     @property
     def shown_url(self) -> str:
@@ -119,6 +120,7 @@ class StoreDestination:
         identity, asked_at = (recording.identity_in(found, store.dialect), self._generation), self._steady()
         policies, guard_seen, told, version = recording.read_policies(store)
         time_read = Reading(told, asked_at, self._steady())
+        self._fingerprint_key = b""  # a store that was made anew has another one
         if self._admitted is None or self._admitted.version != version:
             self._admitted = admission.read_admitted(store, admission.Limits(*self._max))
         return News(policies, guard_seen, self._admitted, time=time_read, store=identity)
@@ -129,6 +131,7 @@ class StoreDestination:
         if self._opened is not None and self._opened.address.file_identity() != self._file:
             self.close()
             self._opened = self._news = self._admitted = None
+            self._fingerprint_key = b""
             self._generation += 1
 
     def admit(self, names: "Sequence[Name]", now: float) -> "Admitted":
@@ -154,6 +157,13 @@ class StoreDestination:
         from cheapdeep_ops.store import recording  # noqa: PLC0415 - see above
 
         return recording.write_candidates(self._store(), rows)
+
+    def fingerprint_key(self) -> bytes:
+        """See `store.fingerprint_key`."""
+        from cheapdeep_ops.store import fingerprint_key  # noqa: PLC0415 - see above
+
+        self._fingerprint_key = self._fingerprint_key or fingerprint_key.fingerprint_key(self._store())
+        return self._fingerprint_key
 
     def sign_off(self, process: str) -> None:
         """Mark the process as stopped. Raises StoreError."""

@@ -31,6 +31,9 @@ _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
 _IS_OPEN: Final = and_(_CANDIDATE.c.state.in_(_OPEN), _CANDIDATE.c.answer.is_not(None))
 """Selects the samples that may still be graded: not settled yet, and their content is stored."""
 
+_SAYS_SOMETHING: Final = or_(_GRADE.c.reason != "", _GRADE.c.fingerprint != "")
+"""Selects the grades that say something of the text of their call."""
+
 _HAS_CONTENT: Final = _CANDIDATE.c.answer.is_not(None)
 _IS_MERE_SKIP: Final = and_(_CANDIDATE.c.state == CandidateState.SKIPPED.value, _CANDIDATE.c.inclusion.is_(None))
 """Selects rows without content that were not chosen. Nothing refers to them."""
@@ -57,6 +60,7 @@ class GradingSample:
     prompt_version: str = ""
     steered: bool = False
     response_id: str
+    fingerprint: str = ""
     trace: Trace | None
     turns: tuple[TextTurn, ...]
     answer: str = field(repr=False)  # content stays out of logs
@@ -232,7 +236,8 @@ def withdraw(connection: Connection, intent: str) -> None:
 def forget(store: Store, *, before: float, limit: int = _AT_ONCE) -> int:
     """Remove the content of calls that began before `before`; returns the number of calls.
 
-    Works in transactions of `limit` rows. Ungraded samples expire. Counts and grades stay, without their reasons.
+    Works in transactions of `limit` rows. Ungraded samples expire. Counts and grades stay, but not
+    the grades' reasons and fingerprints.
     """
     return _forget(store, _CANDIDATE.c.at < before, _GRADE.c.called_at < before, limit)
 
@@ -259,7 +264,7 @@ def forget_call(connection: Connection, call_id: str) -> int:
 def _forget(store: Store, which: ColumnElement[bool], graded: ColumnElement[bool], limit: int) -> int:
     columns = _CANDIDATE.c
     some = select(columns.call_id).where(which, or_(_HAS_CONTENT, _IS_MERE_SKIP)).limit(limit)
-    has_reason = and_(graded, _GRADE.c.reason != "")
+    has_reason = and_(graded, _SAYS_SOMETHING)
     # Reasons go first: `trim` computes its limit from the stored content, so that an interrupted run can be repeated.
     _in_chunks(
         store,
@@ -273,15 +278,15 @@ def _empty(connection: Connection, which: ColumnElement[bool]) -> int:
     """Remove content, and delete the rows that were not chosen; returns how many had content."""
     state = case((_CANDIDATE.c.state.in_(_OPEN), CandidateState.EXPIRED.value), else_=_CANDIDATE.c.state)
     unchosen = delete(_CANDIDATE).where(which, _HAS_CONTENT, _CANDIDATE.c.inclusion.is_(None))
-    emptied = update(_CANDIDATE).where(which, _HAS_CONTENT).values(turns=None, answer=None, state=state)
+    emptied = update(_CANDIDATE).where(which, _HAS_CONTENT).values(turns=None, answer=None, fingerprint="", state=state)
     gone = connection.execute(unchosen).rowcount + connection.execute(emptied).rowcount
     connection.execute(delete(_CANDIDATE).where(which, _IS_MERE_SKIP))
     return gone
 
 
 def _empty_reasons(connection: Connection, which: ColumnElement[bool]) -> int:
-    """Remove the graders' reasons, which may quote the answer; returns how many were removed."""
-    return connection.execute(update(_GRADE).where(which, _GRADE.c.reason != "").values(reason="")).rowcount
+    """Remove the graders' reasons, which may quote the answer, and fingerprints; returns how many grades had any."""
+    return connection.execute(update(_GRADE).where(which, _SAYS_SOMETHING).values(reason="", fingerprint="")).rowcount
 
 
 def _in_chunks(store: Store, some: Select[*tuple[Any, ...]], change: Callable[[Connection, Sequence[Any]], int]) -> int:
@@ -343,7 +348,7 @@ def _of(call_id: str) -> Update:
 def _sample(row: RowMapping) -> GradingSample:
     trace = Trace(trace_id=row["trace_id"], span_id=row["span_id"], sampled=row["trace_sampled"])
     repeated = ("call_id", "route", "input_class", "at", "shipped", "confidence", "policy_version", "inclusion",
-                "attempts", "model", "tier", "prompt_version", "steered", "response_id")  # fmt: skip
+                "attempts", "model", "tier", "prompt_version", "steered", "response_id", "fingerprint")  # fmt: skip
     return GradingSample(
         **{name: row[name] for name in repeated},
         trace=trace if trace.trace_id else None,

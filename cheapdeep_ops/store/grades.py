@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, cast, func, select, update
 
@@ -50,6 +50,7 @@ class DecidedGrade:
     steered: bool = False
     tier: int = field(default=0, compare=False)
     confidence: float = field(default=0.0, compare=False)
+    fingerprint: str = field(default="", compare=False)
 
     @property
     def shows_confidence(self) -> bool:
@@ -72,11 +73,24 @@ class AttributedGrade(DecidedGrade):
     confidence: float
 
 
+class BaselineStep(NamedTuple):
+    """What was known of a baseline from `learned_at` on, until its next step."""
+
+    learned_at: float
+    rate: float
+    n: float
+    grades: int
+    ceiling: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """The false-confident rate that is normal for a scope, learned from calls after `since`.
 
     `n` is the effective number of grades, `grades` their count. The rate and its facts are None until it is learned.
+    The calls that it was first learned from began by `until` and were chosen with the probability `share` (a mean).
+    It goes on learning: `learned_at` is the time of its latest step, and `earlier` are the steps before, oldest first.
+    `ceiling` is a rate that no target exceeds, however much is learned; None until its first grades are complete.
     """
 
     scope: str
@@ -86,8 +100,33 @@ class Baseline:
     grades: int = 0
     until: float | None = None
     learned_at: float | None = None
+    share: float | None = None
+    ceiling: float | None = None
+    earlier: tuple[BaselineStep, ...] = ()
     author: str = ""
     why: str = ""
+
+    def learned_more(self, *, rate: float, n: float, grades: int, ceiling: float | None, now: float) -> Self:
+        """The baseline after one more step, at `now` (Unix time)."""
+        step = {"rate": rate, "n": n, "grades": grades, "ceiling": ceiling, "learned_at": now}
+        return replace(self, **step, earlier=self._steps)
+
+    def blank(self) -> Self:
+        """The baseline before anything was learned."""
+        return type(self)(scope=self.scope, since=self.since, author=self.author, why=self.why)
+
+    def as_of(self, moment: float) -> Self:
+        """The baseline as it was known at `moment` (Unix time)."""
+        known = [step for step in self._steps if step.learned_at <= moment]
+        if not known:
+            return self.blank()
+        return replace(self, **known[-1]._asdict(), earlier=tuple(known[:-1]))
+
+    @property
+    def _steps(self) -> tuple[BaselineStep, ...]:
+        if self.rate is None or self.n is None or self.learned_at is None:
+            return self.earlier
+        return (*self.earlier, BaselineStep(self.learned_at, self.rate, self.n, self.grades, self.ceiling))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +287,8 @@ def confidences(
 def _decided(route: str | None, grader: GraderVersion, since: float) -> Select[Any]:
     columns = _GRADE.c
     names = (
-        "id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered", "tier", "confidence"
+        "id", "at", "route", "called_at", "inclusion", "shipped", "input_class", "steered", "tier", "confidence",
+        "fingerprint",
     )  # fmt: skip
     decided = select(columns.verdict, *(columns[name] for name in names)).where(
         columns.verdict.in_(_DECIDED), columns.second.is_(False), _by(_GRADE, grader)
@@ -265,9 +305,10 @@ def _read(connection: Connection, statement: Select[Any]) -> list[DecidedGrade]:
         DecidedGrade(
             id=id_, at=at, route=route, called_at=called_at, incorrect=verdict == _INCORRECT, inclusion=inclusion,
             shipped=shipped, input_class=input_class, steered=steered, tier=tier, confidence=confidence,
+            fingerprint=fingerprint,
         )
         for (
-            verdict, id_, at, route, called_at, inclusion, shipped, input_class, steered, tier, confidence,
+            verdict, id_, at, route, called_at, inclusion, shipped, input_class, steered, tier, confidence, fingerprint,
         ) in connection.execute(statement)
     ]  # fmt: skip
 
@@ -353,14 +394,18 @@ def graded_by_route(connection: Connection, *, since: float) -> dict[str, int]:
 
 def baselines(connection: Connection, grader: GraderVersion) -> dict[str, Baseline]:
     """This grader's baselines by scope, learned or still to be learned."""
-    names = ("scope", "since", "rate", "n", "grades", "until", "learned_at", "author", "why")
-    statement = select(*(_NORMAL.c[name] for name in names)).where(_by(_NORMAL, grader))
-    return {row["scope"]: Baseline(**row) for row in connection.execute(statement).mappings()}
+    statement = select(*(_NORMAL.c[name] for name in Baseline.__dataclass_fields__)).where(_by(_NORMAL, grader))
+    return {row["scope"]: _baseline(row) for row in connection.execute(statement).mappings()}
+
+
+def _baseline(row: Mapping[str, Any]) -> Baseline:
+    return Baseline(**{**row, "earlier": tuple(BaselineStep(*step) for step in row["earlier"])})
 
 
 def save_baselines(connection: Connection, grader: GraderVersion, learned: Sequence[Baseline]) -> None:
     """Store baselines in one statement; each replaces the former one of its scope."""
     key = {"grader_model": grader.model, "grader_prompt": grader.prompt}
+    # The tuples of `earlier` become lists of JSON.
     upsert(connection, NormalRow, [{**asdict(each), **key} for each in learned])
 
 

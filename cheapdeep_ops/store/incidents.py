@@ -145,6 +145,13 @@ def last_announcement(connection: Connection, *, rule: str, scope: str, started_
     return dict(payload or {})
 
 
+def count_started(connection: Connection, *, rule: str, scope: str, since: float, until: float) -> int:
+    """How many incidents of a rule in a scope began in `(since, until]` (Unix times)."""
+    columns = _INCIDENT.c
+    of_it = (columns.rule == rule, columns.scope == scope, columns.started_at > since, columns.started_at <= until)
+    return int(connection.scalar(select(func.count()).select_from(_INCIDENT).where(*of_it)) or 0)
+
+
 def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:
     """When an incident of this rule was last resolved, by scope."""
     over = (_INCIDENT.c.rule == rule, _INCIDENT.c.resolved_at.is_not(None))

@@ -1,6 +1,6 @@
 """Policies, and the log of their changes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -106,6 +106,13 @@ def raised_at(connection: Connection, *, scope: str, cause: str, since: float) -
     statement = select(func.min(_CHANGE.c.at)).where(_CHANGE.c.applied, _CHANGE.c.at >= since, *of_cause)
     first: float | None = connection.execute(statement).scalar()
     return first
+
+
+def was_set(connection: Connection, *, scopes: Iterable[str], since: float) -> bool:
+    """Whether a person has pinned one of these scopes, or has removed its pin, since `since` (Unix time)."""
+    by_person = _CHANGE.c.act.in_((PolicyAct.PIN.value, PolicyAct.UNPIN.value))
+    of_it = (_CHANGE.c.scope.in_(list(scopes)), _CHANGE.c.at > since, by_person)
+    return connection.execute(select(_CHANGE.c.version).where(*of_it).limit(1)).first() is not None
 
 
 def newest(connection: Connection) -> tuple[int, float]:

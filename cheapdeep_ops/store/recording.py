@@ -68,7 +68,7 @@ CANDIDATE: Final = Target(
     json=frozenset({"turns"}),
     defaults={
         "tier": 0, "prompt_version": "", "response_id": "", "trace_id": "", "span_id": "", "trace_sampled": False,
-        "why": "", "due_at": 0.0, "attempts": 0, "batch_id": "", "steered": False,
+        "why": "", "due_at": 0.0, "attempts": 0, "batch_id": "", "steered": False, "fingerprint": "",
     },
 )  # fmt: skip
 

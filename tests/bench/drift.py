@@ -30,6 +30,7 @@ class Grade:
     called_at: float
     incorrect: bool
     inclusion: float = 1.0
+    fingerprint: str = ""
     shipped: bool = True
 
 

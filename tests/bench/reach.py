@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from random import Random
 from statistics import mean
 
-from cheapdeep_ops.guard.grading.adaptive import CALM, MAX_GRADES_PER_DAY, Suspicion
+from cheapdeep_ops.guard.grading.adaptive import CALM, Suspicion, most_per_day
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, answers_needed
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector
 from cheapdeep_ops.sampling import kept_share
 
 BUDGET = 0.01
+PER_DAY = 12_000.0
 ALPHA = float(QualityRule.model_fields["alpha"].default)
 SAMPLINGS = {
     "uniform": SamplingShares(calm=BUDGET),
-    "adaptive": SamplingShares(calm=BUDGET * CALM, hot=kept_share(BUDGET)),
-    "adaptive, a small route": SamplingShares(calm=10 * BUDGET * CALM, hot=kept_share(BUDGET)),
+    "adaptive": SamplingShares(calm=BUDGET * CALM, hot=kept_share(BUDGET), most_per_day=most_per_day(BUDGET, PER_DAY)),
+    "adaptive, a small route": SamplingShares(
+        calm=10 * BUDGET * CALM, hot=kept_share(BUDGET), most_per_day=most_per_day(BUDGET, PER_DAY)
+    ),
 }
-PER_DAY = 12_000.0
 
 
 @dataclass
@@ -78,7 +80,7 @@ def steered(traffic: Traffic, sampling: SamplingShares, target: float, per_day: 
     while True:
         while graded and graded[0] <= answer - per_day:
             graded.popleft()
-        is_hot = suspicion.raises_sampling_rate(0) and len(graded) < MAX_GRADES_PER_DAY
+        is_hot = suspicion.raises_sampling_rate(0) and len(graded) < sampling.most_per_day
         before, answer = answer, answer + traffic.gap(sampling.hot if is_hot else sampling.calm)
         if not is_hot:
             kept.add(before, answer)

@@ -226,7 +226,8 @@ class School(Town):
         decision = decided(confidence, policy, route=route, cls=cls, at=self.clock())
         decision = self._named(decision)
         self.decisions.append(decision)
-        turns = (TextTurn(role="user", text="How much is it?"),)
+        # Each question is another one: a repeated question is bounded evidence.
+        turns = (TextTurn(role="user", text=f"How much is it? {decision.call_id}"),)
         self.recorder.put(decision, lambda: Exchange(turns=turns, answer=grade, response_id="msg_1"))
 
     def _named(self, decision):

@@ -79,7 +79,7 @@ def test_many_at_once_are_worth_what_the_definition_says(counts, target, cut):
     bets = Bets.on_climb(target)
     observed = [Observed(bets.growth(hits, n), hits, n, float(at)) for at, (hits, n) in enumerate(counts)]
     values, runs, since = [0.0] * len(bets.rates), [0.0] * len(bets.rates), None
-    for growth, _, n, at in observed:
+    for growth, _, n, at, *_ in observed:
         values = [(each + n) * math.exp(grown) for each, grown in zip(values, growth, strict=True)]
         runs = [max(run, 0.0) + grown for run, grown in zip(runs, growth, strict=True)]
         since = None if max(runs) <= 0 else at if since is None else since

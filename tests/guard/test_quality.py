@@ -33,6 +33,7 @@ class Graded:
     called_at: float = RAISED_AT
     inclusion: float = 1.0
     shipped: bool = True
+    fingerprint: str = ""
 
 
 def of(hits: int, n: int) -> Estimate:
@@ -190,7 +191,7 @@ def test_an_estimate_of_no_grades_is_none_and_of_some_is_weighted():
 
 
 def learned_from(random: Random, rate: float) -> AlarmLevel:
-    return learned(of(sum(random.random() < rate for _ in range(200)), 200))
+    return learned(of(sum(random.random() < rate for _ in range(600)), 600))
 
 
 def first(level: Level, alarm: AlarmLevel, wrongs, *, fires=False, every=1):

@@ -426,7 +426,7 @@ def test_grading_that_is_switched_off_fails_nobody(make_school):
 
 
 def test_one_percent_is_graded_and_the_funnel_adds_up(make_school):
-    school = make_school(sample_rate=0.1)
+    school = make_school(sample_rate=0.1, sampling="uniform")
     school.teach(2_000, 0.05)
     found = receipt(school.store, school.settings, since=START - 1, until=school.clock() + 1)
     funnel = found["funnel"]
@@ -438,7 +438,7 @@ def test_one_percent_is_graded_and_the_funnel_adds_up(make_school):
 
 
 def test_a_rate_that_is_changed_grades_more_of_what_was_kept_and_weighs_it_so(make_school):
-    school = make_school(sample_rate=0.02)
+    school = make_school(sample_rate=0.02, sampling="uniform")
     school.teach(1_000, 0.05)
     few = len(grade_rows(school))
     school.guard.close()
@@ -799,13 +799,14 @@ def test_where_people_want_to_see_some_wrong_answers_of_the_culprit_are_sent_and
     assert len(started["examples"]) == 3
     wrong = {row["call_id"] for row in grade_rows(school) if row["verdict"] == "incorrect" and row["input_class"]}
     assert {each["call_id"] for each in started["examples"]} <= wrong
+    call_id = started["examples"][0]["call_id"]
     assert started["examples"][0] == {
-        "call_id": started["examples"][0]["call_id"], "confidence": 0.95, "question": "How much is it?",
+        "call_id": call_id, "confidence": 0.95, "question": f"How much is it? {call_id}",
         "answer": "incorrect", "reason": "as it says",
     }  # fmt: skip
     numbers = [int(each["call_id"].removeprefix("call-")) for each in started["examples"]]
     assert numbers == sorted(numbers, reverse=True)
-    assert "Question: `How much is it?`\nAnswer: `incorrect`" in str(rendered(started)[1][2]["text"]["text"])
+    assert f"Question: `How much is it? {call_id}`\nAnswer: `incorrect`" in str(rendered(started)[1][2]["text"]["text"])
     LogSender().send(started, MessageRef())
     assert "How much" not in stored_words(school) + caplog.text
     assert started["examples"][0]["call_id"] in stored_words(school)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from cheapdeep_ops.guard.statistics.intervals import Estimate
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 ALPHA = 8e-6
-STEERED, UNIFORM = SamplingShares(calm=0.005, hot=0.2), SamplingShares(calm=0.01)
+STEERED, UNIFORM = SamplingShares(calm=0.005, hot=0.2, most_per_day=3_000), SamplingShares(calm=0.01)
 targets, factors = st.floats(0.002, 0.6), st.floats(0.5, 30)
 
 
@@ -74,7 +75,9 @@ def test_a_uniform_sample_takes_its_share(target, factor):
 
 def test_beyond_so_many_gradings_a_day_only_the_calm_share_is_left():
     few, many = (answers_needed(0.005, 0.0075, ALPHA, STEERED, per_day=each) for each in (1_000.0, 1_000_000.0))
-    assert many > few
+    assert many > 1.5 * few
+    free = replace(STEERED, most_per_day=math.inf)
+    assert answers_needed(0.005, 0.0075, ALPHA, free, per_day=1_000_000.0) < few
 
 
 @steady

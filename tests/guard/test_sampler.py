@@ -1,5 +1,6 @@
 import pytest
 
+from cheapdeep_ops.guard.grading.adaptive import LEARNING
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.settings import Settings
@@ -39,5 +40,5 @@ def test_shares_follow_the_traffic_of_the_last_day(store):
     settings = Settings(sampling="adaptive")
     sampler = Sampler(settings, grader_version(settings))
     plan = store.transact(lambda connection: sampler.plan(connection, NOW, raising_rules=()))
-    assert plan.shares.keys() == {"small"}
-    assert plan.shares["small"] > settings.graded_share
+    assert plan.shares.keys() == {"large", "small"}
+    assert plan.shares["small"] > plan.shares["large"] == pytest.approx(LEARNING * settings.graded_share, rel=0.1)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.grading.adaptive import (
     CALM,
+    LEARNING,
     MAX_RETROSPECTIVE,
     MAX_WAITING,
     Suspicion,
@@ -16,7 +17,6 @@ from cheapdeep_ops.guard.grading.adaptive import (
 )
 
 steady = settings(derandomize=True, deadline=None, max_examples=200, database=None)
-NOBODY = frozenset[str]()
 
 
 def after(wrongs, *, target=0.03, steered=False, suspicion=None):
@@ -100,13 +100,14 @@ def test_more_of_the_calls_to_come_while_there_is_room_for_one(suspicion, waitin
     assert suspicion.raises_sampling_rate(waiting) is (suspicion.raises_sampling_rate(0) and waiting < MAX_WAITING)
 
 
-def share(answers, *, learning=NOBODY, hot=NOBODY):
-    return shares(answers, budget=0.01, kept=0.2, learning=learning, hot=hot)
+def share(answers, **routes):
+    return shares(answers, budget=0.01, kept=0.2, **routes)
 
 
 def test_one_route_has_its_part_of_the_budget():
     assert share({"a": 5_000}) == {"a": pytest.approx(0.01 * CALM)}
-    assert share({"a": 5_000}, learning=frozenset("a")) == {"a": pytest.approx(0.01)}
+    assert share({"a": 5_000}, whole=frozenset("a")) == {"a": pytest.approx(0.01)}
+    assert share({"a": 5_000}, learning=frozenset("a")) == {"a": pytest.approx(0.01 * LEARNING)}
     assert share({"a": 5_000}, hot=frozenset("a")) == {"a": 0.2}
     assert share({}) == {}
 

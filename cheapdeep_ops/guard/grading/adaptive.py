@@ -23,7 +23,16 @@ from typing import Any, Final, Self
 CALM: Final = 0.5
 """The share of the budget that calm times spend."""
 
-_CLIMB_FACTOR: Final = 3.0
+LEARNING: Final = 3.0
+"""How many times the budget a route spends until its first grades are complete.
+
+A normal from few grades is wide, and hides climbs. At 1%, 600 grades take 20,000 answers.
+"""
+
+LEARNED: Final = 1_200
+"""A route spends the whole budget, also in calm, until so many grades are learned from."""
+
+CLIMB_FACTOR: Final = 3.0
 """The climb that a suspicion bets on, as a multiple of the target rate."""
 
 SUSPICIOUS: Final = 2.5
@@ -35,17 +44,20 @@ _ALERTED: Final = 18.0
 MAX_RETROSPECTIVE: Final = 200
 """The most answers that one suspicion grades retrospectively."""
 
-_LARGEST_ROUND: Final = 10
-_WRONG_PER_ROUND: Final = 0.3
+LARGEST_ROUND: Final = 10
+WRONG_PER_ROUND: Final = 0.3
 """The size of a round of retrospective grades: it has this many wrong answers at the target, but 10 at most.
 
 Rounds are small because most suspicions are false; the suspicion is updated after each.
 """
 
-MAX_GRADES_PER_DAY: Final = 3_000
-"""A route with so many grades and waiting samples in 24 hours gets no more by suspicion: they suffice to decide."""
+_SUFFICIENT: Final = 3_000
+"""So many grades of a route in 24 hours suffice to decide."""
 
-_CONVINCING: Final = 10
+_OVER_BUDGET: Final = 3.0
+"""Where the budget alone is more than that, a day may have so many times the budget."""
+
+CONVINCING: Final = 10
 """A suspicion must outlast so many retrospective grades before the share of calls to come rises.
 
 A higher share costs much more, and with late grades many samples are chosen before the first grade is known.
@@ -96,12 +108,12 @@ class Suspicion:
         `target` is the normal share of wrong answers, in (0, 1).
         """
         left = max(MAX_RETROSPECTIVE - self.hindsight, 0)
-        round_size = min(max(round(_WRONG_PER_ROUND / target), 1), _LARGEST_ROUND)
+        round_size = min(max(round(WRONG_PER_ROUND / target), 1), LARGEST_ROUND)
         return min(round_size, left, waiting_capacity(waiting)) if self.is_raised else 0
 
     def raises_sampling_rate(self, waiting: int) -> bool:
         """Whether the share of calls to come rises; `waiting` samples have no grade yet."""
-        return self.is_raised and self.hindsight >= _CONVINCING and waiting_capacity(waiting) > 0
+        return self.is_raised and self.hindsight >= CONVINCING and waiting_capacity(waiting) > 0
 
     def alerted(self) -> "Suspicion":
         """The suspicion after the traffic of its route has changed: it asks for grades until they are calm."""
@@ -110,7 +122,7 @@ class Suspicion:
     def after(self, *, incorrect: bool, target: float, steered: bool) -> "Suspicion":
         """The suspicion after one more grade; `target` is the normal share of wrong answers, in (0, 1)."""
         # Like CLIMBS in the detector, the bet stays below 1, so that one correct answer does not end it.
-        bet = min(_CLIMB_FACTOR * target, (1 + target) / 2)
+        bet = min(CLIMB_FACTOR * target, (1 + target) / 2)
         miss = (1 - bet) / (1 - target)
         resting = miss / (1 - miss)
         value = (self.value * resting + 1) * (bet / target if incorrect else miss) / resting
@@ -124,18 +136,36 @@ def waiting_capacity(waiting: int) -> int:
     return max(MAX_WAITING - waiting, 0)
 
 
+def most_per_day(budget: float, answers: float) -> float:
+    """The number of grades and waiting samples in 24 hours at which a route gets no more by suspicion.
+
+    `answers` is the number of its confident answers in that time. Calm grades count too, so the number grows with the
+    budget. A fixed number would be spent by calm alone on a large route, and nothing would be left for a suspicion.
+    """
+    return max(_SUFFICIENT, _OVER_BUDGET * budget * answers)
+
+
 def is_adaptive(budget: float, kept: float) -> bool:
     """Whether shares can differ: `kept`, the share of stored candidates, must be at least four times the budget."""
     return kept >= 4 * budget
 
 
 def shares(
-    answers: Mapping[str, int], *, budget: float, kept: float, learning: frozenset[str], hot: frozenset[str]
+    answers: Mapping[str, int],
+    *,
+    budget: float,
+    kept: float,
+    learning: frozenset[str] = frozenset(),
+    whole: frozenset[str] = frozenset(),
+    hot: frozenset[str] = frozenset(),
+    paced: frozenset[str] = frozenset(),
 ) -> dict[str, float]:
     """The share of each route's answers to grade, by the routes' recent numbers of answers.
 
     `hot` routes are under suspicion or raised: all of their candidates are graded. Routes that are `learning` their
-    baseline spend the whole budget, all others the calm share of it.
+    first grades spend LEARNING times the budget. Those in `whole` spend the budget, because their threshold has changed
+    or they have learned little. All others spend the calm share of it. A raised route that has spent what a day may have
+    is `paced`: it spends that much evenly over a day, so that the end of the incident is seen at any hour.
     """
     # In proportion to the square root of its answers: 1% of the traffic gets 10% as many grades, and not 1%.
     # Source: Bankier (1988), Power allocations, The American Statistician 42, 174.
@@ -145,7 +175,10 @@ def shares(
     def share(route: str) -> float:
         if route in hot:
             return kept
-        return min(budget * (1.0 if route in learning else CALM) * scale / roots[route], kept)
+        spent = LEARNING if route in learning else 1.0 if route in whole else CALM
+        share = min(budget * spent * scale / roots[route], kept)
+        even = most_per_day(budget, answers[route]) / max(answers[route], 1)
+        return max(share, min(even, kept)) if route in paced else share
 
     return {route: share(route) for route in answers}
 

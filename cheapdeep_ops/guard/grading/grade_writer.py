@@ -194,8 +194,8 @@ def _log_pause(before: GraderStatus, errors: Sequence[GraderError]) -> None:
 
 def _append(connection: Connection, sample: GradingSample, row: Mapping[str, object], held: Collection[str]) -> bool:
     """Append the grade; returns False if the call has a grade already."""
-    # If the call's content was deleted in the meantime, the grader's reason may quote it, so it is not stored.
-    return grades.add(connection, row if sample.call_id in held else {**row, "reason": ""})
+    # If the call's content was deleted in the meantime, nothing that says something of it is stored.
+    return grades.add(connection, row if sample.call_id in held else {**row, "reason": "", "fingerprint": ""})
 
 
 def _settle(
@@ -211,7 +211,7 @@ def _settle(
 
 def _call_columns(sample: GradingSample) -> dict[str, object]:
     copied = ("call_id", "route", "input_class", "shipped", "confidence", "policy_version", "inclusion", "model",
-              "tier", "prompt_version", "steered")  # fmt: skip
+              "tier", "prompt_version", "steered", "fingerprint")  # fmt: skip
     return {**{name: getattr(sample, name) for name in copied}, "called_at": sample.at}
 
 

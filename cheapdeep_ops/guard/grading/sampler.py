@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cheapdeep_ops.guard.grading.adaptive import (
-    MAX_GRADES_PER_DAY,
+    LEARNED,
     Suspicion,
     has_moved,
     is_adaptive,
+    most_per_day,
     shares,
 )
 from cheapdeep_ops.guard.grading.traffic_watch import WatchedTraffic, watch
@@ -128,35 +129,43 @@ class Sampler:
             return dict.fromkeys(before, self._budget)
         answers = sampling_rates.answers_by_route(connection, since=now - DAY_S)
         baselines = grades.baselines(connection, self._grader)
-        learned = {route for route, baseline in baselines.items() if baseline.rate is not None}
+        complete = {route for route, baseline in baselines.items() if baseline.ceiling is not None}
+        learned = {route for route, baseline in baselines.items() if (baseline.n or 0.0) >= LEARNED}
         changed = self._changed_scopes(connection, now)
+        hot, paced = self._hot(connection, answers, suspicions, now, raising_rules=raising_rules)
         return shares(
             answers,
             budget=self._budget,
             kept=self._kept,
-            learning=frozenset(route for route in answers if route not in learned or {route, ALL_ROUTES} & changed),
-            hot=self._hot(connection, answers, suspicions, now, raising_rules=raising_rules),
+            learning=frozenset(answers.keys() - complete),
+            whole=frozenset(route for route in answers if {route, ALL_ROUTES} & changed or route not in learned),
+            hot=hot,
+            paced=paced,
         )
 
     def _hot(
         self,
         connection: Connection,
-        routes: Collection[str],
+        answers: Mapping[str, int],
         suspicions: Mapping[str, Suspicion],
         now: float,
         *,
         raising_rules: Collection[str],
-    ) -> frozenset[str]:
-        """The routes under suspicion or raised by `raising_rules`, without those that have reached the daily limit."""
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """The routes under suspicion or raised by `raising_rules`, without those that have reached the daily limit.
+
+        The second set are the raised ones that have reached it.
+        """
         ungraded = candidates.ungraded(connection, otherwise=self._budget, in_batches=True)
         suspected = {route for route, each in suspicions.items() if each.raises_sampling_rate(ungraded.get(route, 0))}
         settings = self._settings
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-        raised = {route for route in routes if book.for_route(route).causes & set(raising_rules)}
+        raised = {route for route in answers if book.for_route(route).causes & set(raising_rules)}
         graded = grades.graded_by_route(connection, since=now - DAY_S)
         # Samples that wait for their grade count too, because they soon are grades.
         chosen = {route: graded.get(route, 0) + ungraded.get(route, 0) for route in suspected | raised}
-        return frozenset(route for route, count in chosen.items() if count < MAX_GRADES_PER_DAY)
+        over = {each for each, count in chosen.items() if count >= most_per_day(self._budget, answers.get(each, 0))}
+        return frozenset(chosen.keys() - over), frozenset(raised & over)
 
     def _changed_scopes(self, connection: Connection, now: float) -> set[str]:
         """The scopes whose threshold has changed within a day."""

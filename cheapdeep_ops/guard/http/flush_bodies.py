@@ -129,6 +129,8 @@ class _Candidate(TypedDict):
     answer: _Text | None
     state: Annotated[str, Field(pattern="^(kept|skipped)$")]
     why: _Name
+    # An older router sends none.
+    fingerprint: NotRequired[Annotated[str, Field(pattern="^([0-9a-f]{32})?$")]]
 
 
 class _CandidatesBody(TypedDict):

@@ -34,6 +34,7 @@ from cheapdeep_ops.recorder.wire import (
 from cheapdeep_ops.store import admission, senders
 from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.direct import DirectStore
+from cheapdeep_ops.store.fingerprint_key import fingerprint_key
 from cheapdeep_ops.store.senders import SenderError, StaleFlushError, UnknownSenderError
 from cheapdeep_ops.values import OTHER
 
@@ -137,7 +138,9 @@ def _store_flush(store: DirectStore, body: bytes, now: float, *, covers: Covers 
     if isinstance(read, Join):
         process, secret = senders.new_identity()
         senders.join(store, read.beat, process=process, secret=secret)
-        return {"process": process, "secret": secret, "number": 0, "rejected": []}
+        # Only here: a store that was made anew has another key, and knows no process.
+        key = fingerprint_key(store).hex()
+        return {"process": process, "secret": secret, "number": 0, "rejected": [], "fingerprint_key": key}
     try:
         rejected = senders.apply_flush(store, read.flush)
     except StaleFlushError as error:

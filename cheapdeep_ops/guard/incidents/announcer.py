@@ -15,6 +15,7 @@ from cheapdeep_ops.guard.rules.model import Action, AlertState, ScopedAlert, Tra
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.units import DAY_S
 
 CHANGED_EVERY_S: Final = 60.0
 """How often a message about an open incident is updated, at most."""
@@ -105,6 +106,11 @@ class Announcer:
 
     def _is_reminder_due(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""
+        # Only a person ends such an incident, so it is told again every day, also if it is acknowledged.
+        if update.finding.signal.get("raises_in_day") and update.alert.state is AlertState.FIRING:
+            is_day_over = self._now - (incident.called_for_at or incident.started_at) >= DAY_S
+            if is_day_over and not self._is_silenced(incident.rule, incident.scope):
+                return True
         every_s, is_page = self._settings.renotify_every_s, update.rule.labels.get("severity") == PAGE
         # A ticket may wait, so it is not repeated.
         if not every_s or not is_page or update.alert.state is not AlertState.FIRING:

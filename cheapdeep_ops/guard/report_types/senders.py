@@ -50,6 +50,9 @@ class FlushAnswer(Record):
     ]
     process: NotRequired[Annotated[str, Field(description="the new id of a process that had none")]]
     secret: NotRequired[Annotated[str, Field(description="the secret that its requests must have from now on")]]
+    fingerprint_key: NotRequired[
+        Annotated[str, Field(description="the secret key for its candidates' fingerprints; comes with the new id")]
+    ]
     news: FleetNews
 
 

@@ -73,6 +73,17 @@ class Normal(Record):
     low: float
     high: float
     grades: Annotated[int, Field(description="the number of grades that it was learned from, or so far")]
+    stage: Annotated[
+        Literal["asleep", "first", "learned"],
+        Field(
+            description="asleep: too few grades to judge the route; first: judged by a wide bound until its first "
+            "grades are complete; learned: it goes on learning while nothing is suspected"
+        ),
+    ]
+    target: Annotated[float | None, Field(description="the upper bound of the rate: a higher rate has climbed")]
+    ceiling: Annotated[
+        float | None, Field(description="no later target is higher; null until the first grades are complete")
+    ]
     alarm_level: Annotated[float | None, Field(description="the rate below which a raise is released")]
     learned_at: float | None
     author: Annotated[str, Field(description="the person who requested a new baseline, if any")]

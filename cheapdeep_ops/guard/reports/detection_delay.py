@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from cheapdeep_ops.guard.grading.adaptive import MAX_GRADES_PER_DAY, MAX_RETROSPECTIVE, SUSPICIOUS, Suspicion
+from cheapdeep_ops.guard.grading.adaptive import MAX_RETROSPECTIVE, SUSPICIOUS, Suspicion
 from cheapdeep_ops.guard.report_types.state import Climb, Reach, SmallestClimbs
 from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel
 from cheapdeep_ops.guard.statistics.sequential import Bets
@@ -55,6 +55,8 @@ class SamplingShares:
 
     calm: float
     hot: float = 0.0
+    most_per_day: float = math.inf
+    """The number of grades in a day from which on a suspicion adds none."""
 
     @property
     def is_adaptive(self) -> bool:
@@ -170,9 +172,11 @@ def _failed_suspicions(fresh: float, wanted: float) -> float:
 
 
 def _hot(grades: float, sampling: SamplingShares, per_day: float) -> float:
-    """Answers for so many grades under suspicion, of which there are at most MAX_GRADES_PER_DAY a day."""
-    later = min(max(MAX_GRADES_PER_DAY / per_day, sampling.calm), sampling.hot)
-    return min(grades, MAX_GRADES_PER_DAY) / sampling.hot + max(grades - MAX_GRADES_PER_DAY, 0.0) / later
+    """Answers for so many grades under suspicion; the calm grades of a day count too, and are made already."""
+    most = sampling.most_per_day
+    later = min(max(most / per_day, sampling.calm), sampling.hot)
+    at_once = max(most - sampling.calm * per_day, 0.0)
+    return min(grades, at_once) / sampling.hot + max(grades - at_once, 0.0) / later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

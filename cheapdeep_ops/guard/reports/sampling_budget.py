@@ -1,10 +1,9 @@
 """The cost of sampling, and how soon it would detect a climb at today's traffic: from the store."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.grading.adaptive import is_adaptive, shares
+from cheapdeep_ops.guard.grading.adaptive import is_adaptive, most_per_day, shares
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.figures import Sampling, Spent
 from cheapdeep_ops.guard.report_types.state import Reach
@@ -19,15 +18,14 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GradeTally
 from cheapdeep_ops.units import DAY_S, USD_PER_NUSD
 
-_NO_ROUTES: Final = frozenset[str]()
-
 
 def reach_by_route(connection: Connection, settings: Settings, now: float) -> dict[str, Reach]:
     """How soon a climb of each route would be detected, at the confident answers of a day: see `_answers_of_a_day`."""
     answers = _answers_of_a_day(connection, settings, now)
     baselines = grades.baselines(connection, grader_version(settings))
     alarms = {route: alarm_level_of(baseline) for route, baseline in baselines.items()}
-    alpha, samplings = _alpha(settings), _samplings(settings, answers)
+    learning = frozenset(route for route in answers if route not in baselines or baselines[route].ceiling is None)
+    alpha, samplings = _alpha(settings), _samplings(settings, answers, learning)
     reach: dict[str, Reach] = {}
     for route in route_labels.shown_routes(connection, answers.keys() | baselines.keys(), most=settings.max_routes):
         alarm, per_day = alarms.get(route), float(answers.get(route, 0))
@@ -102,10 +100,13 @@ def _alpha(settings: Settings) -> float | None:
     return climb_alpha(rules)
 
 
-def _samplings(settings: Settings, answers: dict[str, int]) -> dict[str, SamplingShares]:
-    """The shares that the sampler would choose if no route was suspected or still learning."""
+def _samplings(settings: Settings, answers: dict[str, int], learning: frozenset[str]) -> dict[str, SamplingShares]:
+    """The shares that the sampler would choose if no route was suspected."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
     if settings.sampling != "adaptive" or not is_adaptive(budget, kept):
         return dict.fromkeys(answers, SamplingShares(calm=budget))
-    calm = shares(answers, budget=budget, kept=kept, learning=_NO_ROUTES, hot=_NO_ROUTES)
-    return {route: SamplingShares(calm=share, hot=kept) for route, share in calm.items()}
+    calm = shares(answers, budget=budget, kept=kept, learning=learning)
+    return {
+        route: SamplingShares(calm=share, hot=kept, most_per_day=most_per_day(budget, answers[route]))
+        for route, share in calm.items()
+    }

@@ -16,7 +16,7 @@ given those. Late grades are allowed: each observation is used once, in the orde
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple, Self
 
@@ -26,7 +26,7 @@ CLIMBS: Final = (1.5, 2.0, 3.0, 4.5, 7.0)
 FALLS: Final = (0.25, 0.4, 0.6, 0.75)
 """Each bet is on a fall to this multiple of the target."""
 
-_HIGHEST: Final = 0.95
+HIGHEST: Final = 0.95
 """The highest rate to bet on: a bet on 1 would lose everything with one correct answer."""
 
 
@@ -40,8 +40,8 @@ class Bets:
     @classmethod
     def on_climb(cls, target: float, factors: Sequence[float] = CLIMBS) -> Self:
         """Bets that a rate is above `target`, at multiples of it."""
-        # Targets above 0.9 need bets above _HIGHEST; halfway to 1 is above any target.
-        highest = max(_HIGHEST, (1 + target) / 2)
+        # Targets above 0.9 need bets above HIGHEST; halfway to 1 is above any target.
+        highest = max(HIGHEST, (1 + target) / 2)
         return cls(target, tuple(min(target * factor, highest) for factor in factors))
 
     @classmethod
@@ -58,12 +58,22 @@ class Bets:
 
 
 class Observed(NamedTuple):
-    """`hits` of `n` observations that became known together at `at` (Unix time), and the growth of each bet by them."""
+    """`hits` of `n` observations that became known together at `at` (Unix time), and the growth of each bet by them.
+
+    `question` identifies what was asked; empty if that is not known. `weight` is how much they count for what is learned
+    from calm times; the test itself does not use it.
+    """
 
     growth: tuple[float, ...]
     hits: int
     n: int
     at: float
+    question: str = ""
+    weight: float = 0.0
+
+
+Limit = Callable[[Observed, float], tuple[float, ...]]
+"""Returns how much an observation may add to each bet; it is given the evidence of the run before it, 0 if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +108,18 @@ class Detector:
         """The detector after `hits` of `n` more observations that became known together; the first is of time `at`."""
         return self.after_all([Observed(bets.growth(hits, n), hits, n, at)]) if n else self
 
-    def after_all(self, observed: Iterable[Observed]) -> "Detector":
-        """The detector after more observations, in the order in which they became known."""
+    def after_all(self, observed: Iterable[Observed], *, limit: Limit | None = None) -> "Detector":
+        """The detector after more observations, in the order in which they became known; `limit` bounds their growth.
+
+        A bound must be known before the observation, and may only make the growth smaller.
+        """
         logs, runs, run = list(self.logs), list(self.runs), self.run
         total, n, hits, since = self.total, self.n, self.hits, self.since
         exp, log1p = math.exp, math.log1p
-        for growth, more_hits, more, at in observed:
+        for each_observed in observed:
+            growth, more_hits, more, at, *_ = each_observed
+            if limit is not None:
+                growth = limit(each_observed, run)
             if not logs:
                 logs, runs = [-math.inf] * len(growth), [0.0] * len(growth)
             # Each observation begins a new bet at 1, so n together begin n. The bound holds: they are one observed sum.

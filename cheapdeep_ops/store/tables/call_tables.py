@@ -216,6 +216,15 @@ class RouteLabel(Row, table=True):
     version: int = Field(sa_type=BigInteger)
 
 
+class SecretRow(Row, table=True):
+    """A secret of the store, in hexadecimal digits; it is never shown."""
+
+    __tablename__ = "secret"
+
+    name: str = Field(primary_key=True)
+    value: str
+
+
 class Revision(Row, table=True):
     """The number of changes of each named part of the store."""
 

@@ -8,7 +8,7 @@ from sqlmodel import Field
 from cheapdeep_ops.store.tables.row import Row
 
 _HAS_CONTENT: Final = text("answer IS NOT NULL")
-_HAS_REASON: Final = text("reason != ''")
+_SAYS_SOMETHING: Final = text("reason != '' OR fingerprint != ''")
 
 
 class Candidate(Row, table=True):
@@ -16,7 +16,8 @@ class Candidate(Row, table=True):
 
     `tier` is the index of the tier that gave it; `model` and `confidence` are that tier's. `inclusion` is the
     probability with which the call was chosen; None if it was not. A `steered` candidate was chosen later, because of
-    other grades: detectors use it, estimates do not.
+    other grades: detectors use it, estimates do not. Requests with equal turns have an equal `fingerprint`, a hash with
+    the store's secret key; it is removed with the content.
     """
 
     __tablename__ = "candidate"
@@ -46,6 +47,7 @@ class Candidate(Row, table=True):
     # SQL's NULL and not JSON's null, so that IS NULL finds it.
     turns: list[dict[str, str]] | None = Field(default=None, sa_type=JSON(none_as_null=True))
     answer: str | None = None
+    fingerprint: str = ""
     state: str
     why: str = ""
     inclusion: float | None = None
@@ -57,7 +59,7 @@ class Candidate(Row, table=True):
 
 
 class GradeRow(Row, table=True):
-    """One grader's result for one answer: a verdict or a failure. It never changes, but its `reason` may be removed.
+    """One grader's result for one answer: a verdict or a failure. It never changes, but its text may be removed.
 
     It repeats the call's columns that the rules need, because the candidate may be deleted. The call began at
     `called_at` and was graded at `at`. The tier with index `tier` and its `model` answered, with the triage prompt
@@ -71,7 +73,7 @@ class GradeRow(Row, table=True):
         UniqueConstraint("call_id", "grader_model", "grader_prompt"),
         Index("ix_grade_at", "at"),
         Index("ix_grade_called_at", "called_at"),
-        Index("ix_grade_reason", "called_at", sqlite_where=_HAS_REASON, postgresql_where=_HAS_REASON),
+        Index("ix_grade_reason", "called_at", sqlite_where=_SAYS_SOMETHING, postgresql_where=_SAYS_SOMETHING),
         Index("ix_grade_route", "route", "called_at"),
     )
 
@@ -102,6 +104,7 @@ class GradeRow(Row, table=True):
     prompt_version: str = ""
     steered: bool = False
     second: bool = False
+    fingerprint: str = ""
 
 
 class GradeTotal(Row, table=True):
@@ -118,7 +121,8 @@ class GradeTotal(Row, table=True):
 class NormalRow(Row, table=True):
     """A scope's baseline of the false-confident rate by one grader version, learned from calls after `since`.
 
-    The columns from `rate` on are None until enough calls are graded. `author` and `why` belong to the last reset.
+    The columns from `rate` to `ceiling` are None until enough calls are graded; `grades.Baseline` explains them.
+    `earlier` has the former steps of learning as lists. `author` and `why` belong to the last reset.
     """
 
     __tablename__ = "normal"
@@ -132,6 +136,9 @@ class NormalRow(Row, table=True):
     grades: int = 0
     until: float | None = None
     learned_at: float | None = None
+    share: float | None = None
+    ceiling: float | None = None
+    earlier: list[Any] = Field(default_factory=list, sa_type=JSON)
     author: str = ""
     why: str = ""
 

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, Stakes, estimate, learned
+from cheapdeep_ops.guard.rules.false_confidence.calm import CalmGrades
+from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    AlarmLevel,
+    NeededEvidence,
+    SequentialTest,
+    Stakes,
+    ceiling_of,
+    estimate,
+    learned,
+)
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.statistics.intervals import Estimate, pooled
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
@@ -15,8 +24,8 @@ AHEAD_S: Final = 60.0
 
 
 def alarm_level_of(baseline: Baseline) -> AlarmLevel | None:
-    """The alarm level of a baseline; None while the baseline is still being learned."""
-    return None if baseline.rate is None else learned(_estimate_of(baseline))
+    """The alarm level of a baseline; None before its first step of learning."""
+    return None if baseline.rate is None else learned(_estimate_of(baseline), baseline.ceiling)
 
 
 def joint_alarm_level(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -> AlarmLevel | None:
@@ -31,13 +40,48 @@ def joint_alarm_level(alarms: Mapping[str, AlarmLevel], routes: Iterable[str]) -
     return learned(pool) if pool else None
 
 
-def learned_from(first: Sequence[DecidedGrade], baseline: Baseline, *, enough: int, now: float) -> Baseline | None:
-    """The baseline from the `first` grades of a scope; None if there are fewer than `enough`."""
+def learned_from(
+    rule: QualityRule, first: Sequence[DecidedGrade], baseline: Baseline, *, now: float
+) -> Baseline | None:
+    """The baseline after its first step, from the `first` grades of a scope; None if they are too few for `rule`."""
     rate = estimate(first)
-    if rate is None or len(first) < enough:
+    if rate is None or len(first) < rule.normal_grades:
         return None
-    until = max(each.called_at for each in first)
-    return replace(baseline, rate=rate.rate, n=rate.n, grades=rate.count, until=until, learned_at=now)
+    rate = replace(rate, n=round(rate.n, 6))
+    begun = replace(
+        baseline,
+        until=max(each.called_at for each in first),
+        # The harmonic mean: the share of all calls that these grades are.
+        share=len(first) / sum(1 / each.inclusion for each in first),
+    )
+    return _learned_more(rule, begun, rate, now=now)
+
+
+def learned_on(
+    rule: QualityRule, baseline: Baseline, test: SequentialTest, *, now: float
+) -> tuple[Baseline, SequentialTest] | None:
+    """The baseline after its next step, and the test without the grades that it has learned from; None if it is early.
+
+    A step comes with every tenth more grades of calm times. The first step with `rule.first_grades` sets the ceiling.
+    """
+    before, calm = _estimate_of(baseline), test.calm
+    # Rounded, because sums of weights are not exact.
+    n = round(before.n + calm.n, 6)
+    if baseline.rate is None or calm.since != baseline.since or n < MORE * before.n:
+        return None
+    merged = Estimate(rate=(before.hits + calm.wrong) / n, n=n, count=before.count + calm.count)
+    return _learned_more(rule, baseline, merged, now=now), replace(test, calm=replace(calm, n=0.0, wrong=0.0, count=0))
+
+
+MORE: Final = 1.1
+"""A baseline has its next step when its number of grades has grown by this factor."""
+
+
+def _learned_more(rule: QualityRule, baseline: Baseline, rate: Estimate, *, now: float) -> Baseline:
+    ceiling = baseline.ceiling
+    if ceiling is None and rate.n >= rule.first_grades:
+        ceiling = ceiling_of(rate)
+    return baseline.learned_more(rate=rate.rate, n=rate.n, grades=rate.count, ceiling=ceiling, now=now)
 
 
 def counts_after(rule: QualityRule, baseline: Baseline | None, *, over: float, now: float) -> float:
@@ -52,19 +96,26 @@ def after_grades(
     grades: Iterable[DecidedGrade],
     alarms: Mapping[str, AlarmLevel],
     *,
+    needed: NeededEvidence,
     oldest: Mapping[str, float],
     now: float,
     fires: bool,
+    taught: Baseline | None = None,
 ) -> SequentialTest:
     """`test` after those of `grades` that count; a grade is counted once, when it becomes known.
 
-    `fires` is whether the alert fires in the test's phase.
+    `fires` is whether the alert fires in the test's phase. `taught` is the baseline of the scope, if it goes on
+    learning.
     """
     counting = [
         each for each in grades if each.route in alarms and oldest[each.route] < each.called_at <= now + AHEAD_S
     ]
-    stakes = {route: Stakes.at(alarms[route]) for route in {each.route for each in counting}}
-    return test.after_all([(each, stakes[each.route]) for each in counting], fires=fires)
+    if taught is not None and test.calm.since != taught.since:
+        # A person has asked for a new baseline.
+        test = replace(test, calm=CalmGrades(since=taught.since))
+    share = taught.share if taught is not None else None
+    stakes = {route: Stakes.at(alarms[route], share) for route in {each.route for each in counting}}
+    return test.after_all([(each, stakes[each.route]) for each in counting], needed, fires=fires)
 
 
 def _estimate_of(baseline: Baseline) -> Estimate:

@@ -15,15 +15,23 @@ takes 89.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
+from cheapdeep_ops.guard.rules.false_confidence.calm import CalmGrades, CalmLearner
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.model import Finding, Level
+from cheapdeep_ops.guard.statistics.dependence import Given, GrowthLimiter, Traffic, TrafficLearner
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed
 
-_TARGET_CONFIDENCE: Final = 0.8
-"""Two-sided, of the baseline's interval, whose upper bound is the target: one-sided it is 90%."""
+TARGET_CONFIDENCE: Final = 0.9
+"""Two-sided, of the baseline's interval, whose upper bound is the target: one-sided it is 95%."""
+
+FIRST_CONFIDENCE: Final = 0.95
+"""Until the first grades are complete, the bound is wider: one-sided it is 97.5%."""
+
+CEILING_CONFIDENCE: Final = 0.95
+"""Of the first grades: their upper bound of 97.5% (one-sided) is the highest target."""
 
 
 class Observation(Protocol):
@@ -45,6 +53,14 @@ class Observation(Protocol):
     def shipped(self) -> bool:
         """Whether the answer shipped; else a raise withheld it."""
 
+    @property
+    def steered(self) -> bool:
+        """Whether earlier grades led to its choice."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for calls with equal turns; empty if it is not known."""
+
 
 T = TypeVar("T", bound=Observation)
 
@@ -61,14 +77,27 @@ class AlarmLevel:
     normal: Estimate | None = None
 
 
-def learned(normal: Estimate) -> AlarmLevel:
-    """The alarm level of a scope with a learned baseline."""
+def learned(normal: Estimate, ceiling: float | None = 1.0) -> AlarmLevel:
+    """The alarm level of a scope with a learned baseline.
+
+    `ceiling` is the highest target, None until the baseline's first grades are complete.
+    """
+    if ceiling is None:
+        target = normal.interval(FIRST_CONFIDENCE)[1]
+    else:
+        # Without the ceiling, a slow drift would be learned as normal, little by little.
+        target = min(normal.interval(TARGET_CONFIDENCE)[1], ceiling)
     # A target near 1 leaves no higher rate to bet on.
-    target = min(normal.interval(_TARGET_CONFIDENCE)[1], _HIGHEST_TARGET)
+    target = min(target, _HIGHEST_TARGET)
     return AlarmLevel(target=target, level=Bets.on_climb(target).rates[0], normal=normal)
 
 
 _HIGHEST_TARGET: Final = 0.99
+
+
+def ceiling_of(first: Estimate) -> float:
+    """The highest target that a baseline with these first grades may ever lead to."""
+    return first.interval(CEILING_CONFIDENCE)[1]
 
 
 def at_rate(rate: float) -> AlarmLevel:
@@ -83,35 +112,117 @@ def estimate(grades: Sequence[Observation]) -> Estimate | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequentialTest:
-    """Both tests of one rule in one scope; `phase` identifies the state of the scope since which they run."""
+    """Both tests of one rule in one scope; `phase` identifies the state of the scope since which they run.
+
+    `climb_given` and `fall_given` are where their evidence comes from, and `traffic` is what is usual in the scope.
+    `calm` are the grades that the scope's baseline has not learned from yet.
+    """
 
     phase: tuple[Any, ...] = ()
     climb: Detector = field(default_factory=Detector)
     fall: Detector = field(default_factory=Detector)
+    climb_given: Given = field(default_factory=Given)
+    fall_given: Given = field(default_factory=Given)
+    traffic: Traffic = field(default_factory=Traffic)
+    calm: CalmGrades = field(default_factory=CalmGrades)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The tests from the result of `row`."""
-        return cls(phase=tuple(row["phase"]), **{name: Detector.from_row(row[name]) for name in ("climb", "fall")})
+        return cls(phase=tuple(row["phase"]), **{name: kind.from_row(row[name]) for name, kind in _PARTS.items()})
 
     def row(self) -> dict[str, object]:
         """The tests as JSON."""
-        return {"phase": list(self.phase), "climb": self.climb.row(), "fall": self.fall.row()}
+        return {"phase": list(self.phase), **{name: getattr(self, name).row() for name in _PARTS}}
+
+    def in_phase(self, phase: tuple[Any, ...]) -> "SequentialTest":
+        """The tests in a phase: in a new one they begin again, and only what is usual stays known."""
+        if self.phase == phase:
+            return self
+        return SequentialTest(phase=phase, traffic=self.traffic.without_evidence(), calm=self.calm.without_evidence())
 
     def after(self, grade: Observation, alarm: AlarmLevel) -> "SequentialTest":
-        """The tests after one more grade, against the alarm level of its route."""
-        return self.after_all([(grade, Stakes.at(alarm))], fires=True)
+        """The tests after one more grade, against the alarm level of its route, for a rule with the default alphas."""
+        return self.after_all([(grade, Stakes.at(alarm))], _BY_DEFAULT, fires=True)
 
-    def after_all(self, graded: Sequence[tuple[Observation, "Stakes"]], *, fires: bool) -> "SequentialTest":
+    def after_all(
+        self,
+        graded: Sequence[tuple[Observation, "Stakes"]],
+        needed: "NeededEvidence",
+        *,
+        fires: bool,
+    ) -> "SequentialTest":
         """The tests after more grades, each with the stakes of its route, in the order in which they became known.
 
-        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade.
+        The test for a fall reads them only while the alert fires. It begins then, so it misses no grade. See
+        `statistics.dependence` for how much one grade may add.
         """
         if not graded:
             return self
-        climb = (Observed(stakes.climb[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
-        fall = (Observed(stakes.fall[each.incorrect], each.incorrect, 1, each.called_at) for each, stakes in graded)
-        return replace(self, climb=self.climb.after_all(climb), fall=self.fall.after_all(fall) if fires else self.fall)
+        learner, calm = TrafficLearner(self.traffic), CalmLearner(self.calm)
+        climbing = GrowthLimiter(self.climb_given, needed.climb, learner)
+        falling = GrowthLimiter(self.fall_given, needed.fall, learner)
+
+        def limit_climb(observed: Observed, run: float) -> tuple[float, ...]:
+            growth = climbing.limited(observed, run)
+            # Only afterwards: an observation must not raise its own bound.
+            evidence = math.inf if fires else run
+            learner.learn(observed, evidence)
+            calm.learn(observed.weight, incorrect=bool(observed.hits), evidence=evidence)
+            return growth
+
+        climb = self.climb.after_all(
+            (_observed(each, stakes.climb, stakes.share) for each, stakes in graded), limit=limit_climb
+        )
+        after = replace(self, climb=climb, climb_given=climbing.given, traffic=learner.traffic)
+        if not fires:
+            calm.settle(climb.run)
+            return replace(after, calm=calm.calm)
+        fall = self.fall.after_all((_observed(each, stakes.fall) for each, stakes in graded), limit=falling.limited)
+        return replace(after, fall=fall, fall_given=falling.given)
+
+
+_PARTS: Final[Mapping[str, Any]] = {
+    "climb": Detector, "fall": Detector, "climb_given": Given, "fall_given": Given, "traffic": Traffic,
+    "calm": CalmGrades,
+}  # fmt: skip
+
+
+class NeededEvidence(NamedTuple):
+    """The evidence at which each test decides: natural logarithms."""
+
+    climb: float
+    fall: float
+
+    @classmethod
+    def of(cls, rule: QualityRule) -> Self:
+        """What a rule needs."""
+        return cls(climb=-math.log(rule.alpha), fall=-math.log(rule.release_alpha))
+
+
+_BY_DEFAULT: Final = NeededEvidence(
+    *(-math.log(QualityRule.model_fields[name].default) for name in ("alpha", "release_alpha"))
+)
+
+
+_DIGITS: Final = 4
+"""How many of a fingerprint's 32 digits a test keeps: one text in 65,536 has them too, so they name no question."""
+
+
+def _observed(
+    grade: Observation, stakes: tuple[tuple[float, ...], tuple[float, ...]], share: float | None = None
+) -> Observed:
+    growth, weight = stakes[grade.incorrect], weight_of(grade, share) if share else 0.0
+    return Observed(growth, grade.incorrect, 1, grade.called_at, grade.fingerprint[:_DIGITS], weight)
+
+
+def weight_of(grade: Observation, share: float) -> float:
+    """How much a grade counts for a baseline whose first grades were chosen with the probability `share`.
+
+    It is known before the grade. A call that was chosen because of other grades does not count. The many calls that a
+    suspicion chooses with a higher probability count less: else the times of suspicions would be normal.
+    """
+    return 0.0 if grade.steered else min(share / grade.inclusion, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,25 +231,46 @@ class Stakes:
 
     climb: tuple[tuple[float, ...], tuple[float, ...]]
     fall: tuple[tuple[float, ...], tuple[float, ...]]
+    share: float | None = None
+    """The probability with which the first grades of the route's baseline were chosen."""
 
     @classmethod
-    def at(cls, alarm: AlarmLevel) -> Self:
+    def at(cls, alarm: AlarmLevel, share: float | None = None) -> Self:
         """The stakes against an alarm level."""
         climb, fall = Bets.on_climb(alarm.target), Bets.on_fall(alarm.level)
-        return cls(climb=(climb.growth(0, 1), climb.growth(1, 1)), fall=(fall.growth(0, 1), fall.growth(1, 1)))
+        return cls(
+            climb=(climb.growth(0, 1), climb.growth(1, 1)), fall=(fall.growth(0, 1), fall.growth(1, 1)), share=share
+        )
 
 
 def finding_of(
-    rule: QualityRule, test: SequentialTest, grades: Sequence[Observation], alarm: AlarmLevel | None, *, fires: bool
+    rule: QualityRule,
+    test: SequentialTest,
+    grades: Sequence[Observation],
+    alarm: AlarmLevel | None,
+    *,
+    fires: bool,
+    held: int = 0,
 ) -> Finding:
-    """The finding from a test and the latest `grades` of its scope (newest first), against `alarm`."""
+    """The finding from a test and the latest `grades` of its scope (newest first), against `alarm`.
+
+    `held` is the number of raises within a day if they are too many, so that only a person ends the incident.
+    """
     level = level_of(rule, test, grades, alarm, fires=fires)
+    if held and level is Level.BELOW:
+        level = Level.UNCLEAR
     # While the rule fires, the evidence in the signal is that of the test that resolves it.
     looks_for_a_fall = level is Level.BELOW or (fires and level is not Level.ABOVE)
-    run, alpha = (test.fall, rule.release_alpha) if looks_for_a_fall else (test.climb, rule.alpha)
+    needed = NeededEvidence.of(rule)
+    run, limit = (test.fall, needed.fall) if looks_for_a_fall else (test.climb, needed.climb)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
-    evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": -math.log(alpha)}
-    return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence})
+    evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": limit}
+    is_held = {"raises_in_day": held} if held else {}
+    return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence, **is_held})
+
+
+MOST_RAISES: Final = 3
+"""With so many raises of a scope within a day, grades do not end the last one: a person has to decide."""
 
 
 def level_of(

@@ -16,9 +16,12 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     counts_after,
     joint_alarm_level,
     learned_from,
+    learned_on,
 )
 from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    MOST_RAISES,
     AlarmLevel,
+    NeededEvidence,
     SequentialTest,
     at_rate,
     finding_of,
@@ -29,9 +32,10 @@ from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.hold import read_hold
 from cheapdeep_ops.guard.rules.interface import ReaderContext
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
-from cheapdeep_ops.store import detectors, grades, incidents, route_labels
+from cheapdeep_ops.store import detectors, grades, incidents, policies, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 
@@ -43,6 +47,8 @@ class ScopeTests:
     unread: Mapping[str, Sequence[DecidedGrade]]
     over: Mapping[str, float]
     """The end of the rule's last incident, by scope (Unix time)."""
+    held: Mapping[str, int]
+    """The number of raises within a day, by scope, where an incident is held because of them."""
 
 
 class GradeEvidence:
@@ -79,6 +85,8 @@ class GradeEvidence:
             if rule.limit == "normal" and baseline.rate is None
         }
         self._tests = {rule.alert: self._read_tests(connection, rule) for rule in rules}
+        self._teacher = next((rule.alert for rule in rules if rule.limit == "normal"), None)
+        """The rule whose test tells when baselines go on learning; a second rule would have them learn twice."""
 
     def _read_first(self, connection: Connection, rule: QualityRule, baseline: Baseline) -> list[DecidedGrade]:
         """The grades that a baseline is learned from; empty while there are too few."""
@@ -98,7 +106,26 @@ class GradeEvidence:
             for scope in scopes
             if self._cache.is_behind((rule.alert, scope), route=None if scope == ALL_ROUTES else scope)
         }
-        return ScopeTests(stored=stored, unread=unread, over=incidents.last_resolved(connection, rule=rule.alert))
+        over = incidents.last_resolved(connection, rule=rule.alert)
+        return ScopeTests(stored=stored, unread=unread, over=over, held=self._read_held(connection, rule))
+
+    def _read_held(self, connection: Connection, rule: QualityRule) -> dict[str, int]:
+        """The scopes whose incident grades no longer end: it is one too many of a day, and no person has acted since."""
+        held = {}
+        for alert in self._alerts:
+            if alert.rule != rule.alert or alert.state is not AlertState.FIRING:
+                continue
+            scope, since = alert.scope, alert.since
+            count = incidents.count_started(connection, rule=alert.rule, scope=scope, since=since - DAY_S, until=since)
+            if count >= MOST_RAISES and not self._was_settled(connection, scope, since=since):
+                held[scope] = count
+        return held
+
+    def _was_settled(self, connection: Connection, scope: str, *, since: float) -> bool:
+        """Whether a person has set the threshold, or has asked for a new baseline, since an incident began."""
+        baseline = self._baselines.get(scope)
+        is_relearned = baseline is not None and baseline.since > since
+        return is_relearned or policies.was_set(connection, scopes=(scope, ALL_ROUTES), since=since)
 
     def _unread(self, connection: Connection, rule: QualityRule, scope: str, grade_id: int) -> list[DecidedGrade]:
         """The grades with an id above `grade_id` that may count in a scope, in the order of grading."""
@@ -128,7 +155,7 @@ class GradeEvidence:
             (route, self._cache.versions.get(route), self._baselines.get(route), over.get(route))
             for route in sorted(routes)
         ]
-        rests_on = (rule, limit, fires, since, tuple(state))
+        rests_on = (rule, limit, fires, since, tuple(state), self._tests[rule.alert].held.get(alert.scope))
         compute = partial(self._computed, rule, alert.scope, routes, limit, since=since, fires=fires)
         return self._cache.cached_while(rests_on, (rule.alert, alert.scope), self._now, compute)
 
@@ -146,7 +173,7 @@ class GradeEvidence:
         grades = [each for each in self._merged(rule, alarms) if since is None or each.called_at >= since]
         test = self._tested(rule, scope, alarms, (fires, since or 0.0))
         alarm = joint_alarm_level(alarms, (each.route for each in grades))
-        return finding_of(rule, test, grades, alarm, fires=fires)
+        return finding_of(rule, test, grades, alarm, fires=fires, held=self._tests[rule.alert].held.get(scope, 0))
 
     def _alarms(
         self, rule: QualityRule, routes: Collection[str], limit: float | None, *, fires: bool
@@ -168,11 +195,18 @@ class GradeEvidence:
         own = self._baselines.get(scope)
         full = (*phase, own.since if own is not None and rule.limit == "normal" else 0.0)
         # Evidence from before a change of state, or from before a new baseline, must not count afterwards.
-        test = before if before.phase == full else SequentialTest(phase=full)
+        test = before.in_phase(full)
         oldest = {route: max(self._oldest(rule, route), phase[1]) for route in alarms}
         unread = tests.unread.get(scope, ())
         counting = [each for each in unread if not self._hold.covers(each.at)]
-        test = after_grades(test, counting, alarms, oldest=oldest, now=self._now, fires=phase[0])
+        taught = own if self._teaches(rule, scope) else None
+        test = after_grades(
+            test, counting, alarms, needed=NeededEvidence.of(rule), oldest=oldest, now=self._now, fires=phase[0],
+            taught=taught,
+        )  # fmt: skip
+        if taught is not None and (step := learned_on(rule, taught, test, now=self._now)):
+            learned, test = step
+            self._keep(learned)
         if unread or test != before:
             grade_id = unread[-1].id if unread else stored.grade_id
             after = detectors.DetectorState(grade_id=grade_id, state=test.row())
@@ -194,6 +228,16 @@ class GradeEvidence:
             return effect_of(known, enough=rule.min_grades)
 
         return self._cache.cached_while((raised_at, versions), ("effect", rule.alert, scope), self._now, read)
+
+    def _teaches(self, rule: QualityRule, scope: str) -> bool:
+        """Whether a rule's test in a scope has the baseline go on learning now: not during an incident."""
+        fires = self._alerts.fires
+        return rule.alert == self._teacher and not (fires(rule.alert, scope) or fires(rule.alert, ALL_ROUTES))
+
+    def _keep(self, baseline: Baseline) -> None:
+        """Use a baseline from now on, and have it stored."""
+        self._learned.append(baseline)
+        self._baselines[baseline.scope] = baseline
 
     def wrong_by_class(self, rule: QualityRule, routes: Collection[str], latest: int) -> Counter[str]:
         """How many of the latest grades are of wrong answers, by input class."""
@@ -249,10 +293,9 @@ class GradeEvidence:
         if fires and not baseline.author:
             return None
         first = [each for each in self._first[(route, rule.normal_grades)] if each.called_at <= self._now + AHEAD_S]
-        learned_now = learned_from(first, baseline, enough=rule.normal_grades, now=self._now)
+        learned_now = learned_from(rule, first, baseline, now=self._now)
         if learned_now is not None:
-            self._learned.append(learned_now)
-            self._baselines[route] = learned_now
+            self._keep(learned_now)
         return learned_now
 
 

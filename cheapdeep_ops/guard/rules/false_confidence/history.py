@@ -19,13 +19,22 @@ from cheapdeep_ops.guard.rules.false_confidence.baseline import (
     counts_after,
     joint_alarm_level,
     learned_from,
+    learned_on,
 )
-from cheapdeep_ops.guard.rules.false_confidence.detection import AlarmLevel, SequentialTest, at_rate, level_of
+from cheapdeep_ops.guard.rules.false_confidence.detection import (
+    MOST_RAISES,
+    AlarmLevel,
+    NeededEvidence,
+    SequentialTest,
+    at_rate,
+    level_of,
+)
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 _READ_TOGETHER: Final = 5_000
@@ -46,13 +55,9 @@ class LearnedBaselines:
 
 
 def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
-    """The `stored` baselines that were known at `begin` (Unix time); those learned later are learned again."""
-    known = {
-        scope: baseline if (baseline.learned_at or begin + 1) <= begin else _blank(baseline)
-        for scope, baseline in stored.items()
-        if baseline.since <= begin
-    }
-    relearned = {scope: _blank(baseline) for scope, baseline in stored.items() if baseline.since > begin}
+    """The `stored` baselines as they were known at `begin` (Unix time); what was learned later is learned again."""
+    known = {scope: baseline.as_of(begin) for scope, baseline in stored.items() if baseline.since <= begin}
+    relearned = {scope: baseline.blank() for scope, baseline in stored.items() if baseline.since > begin}
     return LearnedBaselines(known=known, relearned=relearned)
 
 
@@ -76,6 +81,10 @@ class GradeHistory:
         self._latest: dict[str, list[DecidedGrade]] = defaultdict(list)
         self._waiting: dict[str, deque[DecidedGrade]] = defaultdict(deque)
         self._tests: dict[str, SequentialTest] = {}
+        self._started: dict[str, list[float]] = defaultdict(list)
+        """When each scope's incidents began."""
+        self._all_fire = False
+        """Whether the rule fires for all routes together."""
 
     def look(self, now: float, resolved_at: Mapping[str, float]) -> Collection[str] | None:
         """Read the grades that were known at `now`; returns the routes with grades, or None if nothing is new."""
@@ -93,14 +102,25 @@ class GradeHistory:
     def level(self, alert: ScopedAlert, routes: Collection[str]) -> Level:
         """The level of the grades of these routes together, for an alert in this state."""
         fires = alert.state is AlertState.FIRING
+        if alert.scope == ALL_ROUTES:
+            self._all_fire = fires
         since = (alert.since if fires else self._resolved_at.get(alert.scope)) or 0.0
         alarms = self._alarms(routes, fires=fires)
         test = self._tested(alert.scope, alarms, fires=fires, since=since)
         counting = self._counting(alarms, since) if fires else []
         alarm = joint_alarm_level(alarms, (each.route for each in counting))
         level = level_of(self._rule, test, counting, alarm, fires=fires)
+        if level is Level.BELOW and self._is_held(alert.scope, since):
+            level = Level.UNCLEAR
         self.is_known = self.is_known or level is not Level.NO_DATA
         return level
+
+    def _is_held(self, scope: str, since: float) -> bool:
+        """Whether the incident that began at `since` is one too many of a day."""
+        started = self._started[scope]
+        if since not in started:
+            started.append(since)
+        return sum(since - DAY_S < each <= since for each in started) >= MOST_RAISES
 
     def _read(self, grade: DecidedGrade) -> None:
         self.grades_read += 1
@@ -143,7 +163,7 @@ class GradeHistory:
         if fires and not baseline.author:
             return None
         first = [each for each in self._first.get(route, ()) if each.called_at <= self._now + AHEAD_S]
-        learned_now = learned_from(first, baseline, enough=self._rule.normal_grades, now=self._now)
+        learned_now = learned_from(self._rule, first, baseline, now=self._now)
         if learned_now is not None:
             self._baselines[route] = learned_now
         return learned_now
@@ -152,11 +172,18 @@ class GradeHistory:
         own = self._baselines.get(scope) if self._rule.limit == "normal" else None
         phase: tuple[Any, ...] = (fires, since, own.since if own is not None else 0.0)
         before = self._tests.get(scope) or SequentialTest(phase=phase)
-        test = before if before.phase == phase else SequentialTest(phase=phase)
+        test = before.in_phase(phase)
         oldest = {route: max(self._oldest(route), since) for route in alarms}
         waiting = self._waiting.pop(scope, ())
-        self._tests[scope] = after_grades(test, waiting, alarms, oldest=oldest, now=self._now, fires=fires)
-        return self._tests[scope]
+        taught = None if fires or self._all_fire else own
+        test = after_grades(
+            test, waiting, alarms, needed=NeededEvidence.of(self._rule), oldest=oldest, now=self._now, fires=fires,
+            taught=taught,
+        )  # fmt: skip
+        if taught is not None and (step := learned_on(self._rule, taught, test, now=self._now)):
+            self._baselines[scope], test = step
+        self._tests[scope] = test
+        return test
 
     def _counting(self, routes: Iterable[str], since: float) -> list[DecidedGrade]:
         """The latest grades of `routes` that count, newest first."""
@@ -172,10 +199,6 @@ class GradeHistory:
     def _oldest(self, route: str) -> float:
         over = self._resolved_at.get(route, 0.0)
         return counts_after(self._rule, self._baselines.get(route), over=over, now=self._now)
-
-
-def _blank(baseline: Baseline) -> Baseline:
-    return Baseline(scope=baseline.scope, since=baseline.since, author=baseline.author, why=baseline.why)
 
 
 def _called(grade: DecidedGrade) -> tuple[float, int]:

@@ -12,7 +12,8 @@ from cheapdeep_ops.units import DAY_S
 class QualityRule(Rule):
     """Too many answers that the cheap tier is sure of are wrong.
 
-    The limit is a rate, or `normal`: the rate learned from a route's first `normal_grades` grades. A sequential test
+    The limit is a rate, or `normal`: the rate of a route's own grades. The rule judges a route from `normal_grades` grades
+    on, and learns fast until it has `first_grades`; it goes on learning while nothing is suspected. A sequential test
     over grades decides when it fires. While the rate is at its limit, that is at most once in 1 / `alpha` grades. While
     it fires, only calls since its start count, shipped and withheld ones. It resolves when a second test finds the rate
     below the alarm level, and the rate's interval lies below it with `release_confidence`. At the alarm level that test
@@ -25,11 +26,12 @@ class QualityRule(Rule):
     signal: Literal["false_confident_rate"]
     limit: Literal["normal", "max_false_confident_rate"] | Share
     normal_grades: Count = 200
+    first_grades: Count = 600
     min_grades: Count = 50
     max_grades: Count = 800
     max_age: Seconds = Field(default=14.0 * DAY_S, gt=0)
     alpha: Alpha = 8e-6
-    release_alpha: Alpha = 1e-3
+    release_alpha: Alpha = 2e-4
     release_confidence: Confidence = 0.95
 
     @model_validator(mode="after")
@@ -37,8 +39,11 @@ class QualityRule(Rule):
         if self.max_grades < 2 * self.min_grades:
             raise ValueError("max_grades is less than twice min_grades: the alert could fire and never resolve")
         # The default value must be valid with any limit, so only a value from the file fails.
-        if self.limit != "normal" and "normal_grades" in self.model_fields_set:
-            raise ValueError("normal_grades is only for `limit: normal`: nothing is learned for any other limit")
+        for name in ("normal_grades", "first_grades"):
+            if self.limit != "normal" and name in self.model_fields_set:
+                raise ValueError(f"{name} is only for `limit: normal`: nothing is learned for any other limit")
+        if self.limit == "normal" and self.first_grades < self.normal_grades:
+            raise ValueError("first_grades is less than normal_grades: a route is judged before they are complete")
         return self
 
     def limit_in(self, settings: object) -> float | None:

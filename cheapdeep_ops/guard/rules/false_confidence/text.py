@@ -5,6 +5,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.formatting import percent, signal_interval
 from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText, Signal
+from cheapdeep_ops.values import ALL_ROUTES
 
 
 def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
@@ -31,10 +32,26 @@ def _measured(payload: Payload) -> Iterable[str]:
 def _release(payload: Payload) -> Iterable[str]:
     if not payload.get("release_alpha"):
         return
+    if count := payload["signal"].get("raises_in_day"):
+        yield from _held(payload, count)
+        return
     level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
     rate = f"fewer than {level} of the confident answers since its start, shipped or withheld, are wrong"
     test = f"a test that errs at most once in {1 / payload['release_alpha']:,.0f} grades"
     yield f"Resolves when {rate}, with {sure} confidence and by {test}"
+
+
+def _held(payload: Payload, count: int) -> Iterable[str]:
+    """How a person ends an incident that grades do not end."""
+    is_joint = payload["scope"] == ALL_ROUTES
+    route = "" if is_joint else f" --route {payload['scope']}"
+    relearned = " --route NAME" if is_joint else route
+    yield f"Stays raised: it was raised {count} times within a day, so grades alone do not end it"
+    yield (
+        f"To end it, pin a threshold (cheapdeep-ops threshold set VALUE{route} --why TEXT), or accept the rate "
+        f"(cheapdeep-ops normal relearn{relearned} --why TEXT); "
+        f"after a pin, cheapdeep-ops threshold release{route} --why TEXT has the rules decide again"
+    )
 
 
 TEXT: Final = RuleText(
