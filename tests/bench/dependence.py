@@ -2,11 +2,12 @@
 
 Run `python tests/bench/dependence.py`; it needs numpy, and some minutes. Each row has two billion confident answers of
 independent routes, of which 1% are graded, 33,000 answers a day. `Limits` is `statistics.dependence` for thousands of
-routes at once, and a test compares the two. Normal is learned as by the package at its best: from 10,000 grades.
+routes at once, and a test compares the two. Normal is learned from 10,000 grades; the first 600 set its ceiling.
 
 - *rhythm*: the rate varies by a point in the course of each day.
 - *one question*: once in 60,000 answers, 600 (or 3,000) answers in a row are to one question, and all are wrong. So 1%
-  (5%) of all answers are to such questions.
+  (5%) of all answers are to it. It is new: normal was learned without it.
+- *other questions*: each time it is another one, and normal was learned from such traffic.
 - *in a mix*: in that time, the question has 1% (5%) of the answers, and all others are as usual.
 - *templates*: a route repeats a few questions from the beginning. How much later is a climb found than with questions
   that never repeat?
@@ -57,7 +58,6 @@ class Limits:
         ended = run <= 0
         self.asked[ended] = 0
         self.latest[:, ended] = 0
-        growth = growth / self.dispersion[:, None]
         usual = np.full(len(growth), dependence.QUESTION_SHARE)
         if self.share.any():
             usual = np.array([dependence.evidence_share(each) for each in self.share])
@@ -71,7 +71,7 @@ class Limits:
         growth = np.where(growth > 0, np.maximum(np.minimum(growth, room), 0), growth)
         self.asked = np.where(repeats[:, None], np.maximum(self.asked + growth, 0), self.asked)
         self.latest = np.concatenate([self.latest[1:], growth[None]])
-        return growth
+        return growth / self.dispersion[:, None]
 
     def learn(self, wrong, run):
         """Take in the grades, after `limited`; the usual share is not learned."""
@@ -135,10 +135,12 @@ def upper(hits, n, z):
 
 @dataclass(frozen=True)
 class Question:
-    """A wrong question of so many answers, which has `share` of them."""
+    """A wrong question in stretches of so many answers, of which it has `share`."""
 
     answers: int
     share: float
+    is_new: bool = False
+    """Whether it is another one in each stretch, as it was while normal was learned."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,12 @@ class Case:
 def targets(case: Case, runs: int, rng, phase):
     """The target of each route: the first 600 grades are of 20,000 answers in a row, and set its ceiling."""
     at = phase[:, None] - np.arange(600)[None] * (20_000 / 600)
-    first = (rng.random((runs, 600)) < rate_of(case, at)).sum(axis=1)
-    return np.minimum(upper(first, 600, 1.96), upper(first + rng.binomial(9_400, case.rate, runs), 10_000, 1.645))
+    rate, mean_rate = rate_of(case, at), case.rate
+    if case.question is not None and case.question.is_new:
+        rate = np.where(at % EVERY < case.question.answers, 1, rate)
+        mean_rate += (1 - mean_rate) * case.question.answers / EVERY
+    first = (rng.random((runs, 600)) < rate).sum(axis=1)
+    return np.minimum(upper(first, 600, 1.96), upper(first + rng.binomial(9_400, mean_rate, runs), 10_000, 1.645))
 
 
 def rate_of(case: Case, answers):
@@ -185,8 +191,8 @@ def false_alarms(case: Case, *, runs: int, grades: int, seed: int, limits: bool 
         if case.question is not None:
             within = answers % EVERY
             repeats = (within < case.question.answers) & (rng.random(runs) < case.question.share)
-            # Each time it is another question.
-            bound.asked[within < before] = 0
+            if case.question.is_new:
+                bound.asked[within < before] = 0
             before = within
         wrong = (rng.random(runs) < rate) | repeats
         run = np.maximum(cusum.max(axis=1), 0)
@@ -213,6 +219,8 @@ def cases() -> Iterator[Case]:
     for rate in RATES:
         for share, answers in ((0.01, 600), (0.05, 3_000)):
             yield Case(f"one question for {answers:,}, {rate:.0%}", rate, question=Question(answers, 1.0))
+            others = Question(answers, 1.0, is_new=True)
+            yield Case(f"other questions for {answers:,}, {rate:.0%}", rate, question=others)
             yield Case(f"{share:.0%} in a mix for {answers:,}, {rate:.0%}", rate, question=Question(answers, share))
 
 
