@@ -36,7 +36,7 @@ def _lines(each: RuleProgress) -> Iterator[str]:
     if each["found"]:
         yield plain(each["found"], _LONGEST)
     if each["evidence"] is not None and each["evidence_limit"] is not None:
-        yield f"Evidence {each['evidence']:.1f} of {each['evidence_limit']:.1f}."
+        yield f"Evidence {max(each['evidence'], 0.0):.1f} of {each['evidence_limit']:.1f}."
     if each["missing"]:
         wait = "" if each["wait_s"] is None else f" That takes about {duration(each['wait_s'])} at the present pace."
         yield f"{each['missing']}{wait}"

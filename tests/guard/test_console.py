@@ -102,6 +102,14 @@ async def test_the_first_page_says_what_is_so_with_interval_and_n(town, visit):
     await user.should_see("unknown: n 0; by the grader, uncorrected")
 
 
+async def test_a_route_leads_to_what_each_rule_waits_for(town, visit):
+    town.run(60, CALM)
+    assert "/why/support" in await html_of(visit, "/")
+    user = await visit("/why/support")
+    await user.should_see("EscalationStorm of route support: inactive")
+    await user.should_see("A climb to 67.5% would fire it")
+
+
 async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, visit):
     town.run(60, STORM, cls="invoice")
     user = await visit("/")

@@ -12,7 +12,7 @@ def quality_progress(rule: QualityRule, finding: Finding, pace: Pace) -> Progres
     n, target = int(signal.get("n") or 0), signal.get("target")
     if target is None:
         if rule.limit != "normal":
-            return Progress(found="", missing="It has no limit: CHEAPDEEP_MAX_FALSE_CONFIDENT_RATE is not set.")
+            return Progress(found="", missing="It has no grades, or CHEAPDEEP_MAX_FALSE_CONFIDENT_RATE is not set.")
         have = min(pace.known_grades, rule.normal_grades)
         return lacking("grades", have, rule.normal_grades, pace.grades, why="to learn what is normal")
     if finding.level is Level.NO_DATA:

@@ -1,0 +1,83 @@
+"""Why a rule does not fire: what it has found, what is missing, and how long that takes."""
+
+import pytest
+from rich.console import Console
+
+from cheapdeep_ops.cli.render.why import show_why
+from cheapdeep_ops.guard.progress_text import progress_lines, progress_summary
+from cheapdeep_ops.guard.reports.why import why
+from cheapdeep_ops.guard.rules.escalation.progress import storm_progress
+from cheapdeep_ops.guard.rules.false_confidence.progress import quality_progress
+from cheapdeep_ops.guard.rules.model import Finding, Level
+from cheapdeep_ops.guard.rules.progress import Pace
+from tests.guard.conftest import town_rules
+
+CALM, STORM = [0.95] * 9 + [0.5], [0.95] * 2 + [0.5] * 8
+PACE = Pace(calls=10.0, grades=0.01, known_grades=150)
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"
+
+
+def rule(alert):
+    return next(each for each in town_rules().rules if each.alert == alert)
+
+
+def storm(**changes):
+    signal = {
+        "rate": 0.2, "recent_rate": 0.2, "n": 3_000, "limit": 0.35, "evidence": 1.5, "evidence_limit": 14.5,
+        "dispersion": 1.0, **changes,
+    }  # fmt: skip
+    return Finding(level=Level.BELOW, signal=signal)
+
+
+def test_a_rate_below_the_limit_has_an_example_and_no_wait():
+    progress = storm_progress(rule("EscalationStorm"), storm(), PACE)
+    assert (progress.wait_s, progress.have, progress.missing) == (None, 3_000, "At this rate it does not fire.")
+    assert "A climb to 67.5% would fire it after about" in progress.example
+
+
+def test_a_rate_above_the_limit_has_a_wait_at_the_present_pace():
+    progress = storm_progress(rule("EscalationStorm"), storm(rate=0.45, recent_rate=0.45), PACE)
+    more = progress.needed - progress.have
+    assert 400 < more < 800
+    assert progress.wait_s == pytest.approx(more / 10, rel=0.01)
+    slower = storm_progress(rule("EscalationStorm"), storm(rate=0.45, recent_rate=0.45, dispersion=4.0), PACE)
+    assert slower.wait_s == pytest.approx(4 * progress.wait_s)
+
+
+def test_few_calls_say_how_many_are_missing():
+    progress = storm_progress(
+        rule("EscalationStorm"), Finding(level=Level.NO_DATA, signal={**storm(n=40).signal}), PACE
+    )
+    assert (progress.have, progress.needed, progress.wait_s) == (40, 100, 6.0)
+
+
+def test_a_normal_that_is_being_learned_says_how_many_grades_are_missing():
+    quality = rule("FalseConfidenceClimbing")
+    progress = quality_progress(quality, Finding(level=Level.NO_DATA), PACE)
+    assert (progress.have, progress.needed) == (150, quality.normal_grades)
+    assert progress.wait_s == pytest.approx((quality.normal_grades - 150) / 0.01)
+
+
+def test_a_route_is_explained_on_one_screen_and_nothing_is_stored(town, capsys):
+    town.run(60, CALM, look_every_s=30)
+    found = why(town.store, town.settings, route="support", now=town.clock())
+    (storms,) = [each for each in found["rules"] if each["rule"] == "EscalationStorm" and each["scope"] == "support"]
+    assert (storms["state"], storms["level"], storms["have"]) == ("inactive", "below", 600)
+    assert storms["evidence"] < storms["evidence_limit"]
+    show_why(Console(width=100), found)
+    printed = capsys.readouterr().out
+    assert "route support: threshold 0.8" in printed
+    assert "10.0% of 600 calls; it finds a rate above 35.0%." in printed
+    assert "to learn what is normal, and has 0." in printed
+    assert len(printed.splitlines()) <= 40
+
+
+def test_an_unknown_route_waits_for_data(town):
+    found = why(town.store, town.settings, route="nowhere", now=town.clock())
+    lines = [line for _, rule_lines in progress_lines(found) for line in rule_lines]
+    assert any("It needs 100 calls within" in line and "has 0" in line for line in lines)
+    assert next(iter(progress_summary(found))) == "route nowhere: threshold 0.8"
