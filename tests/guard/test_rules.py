@@ -413,8 +413,8 @@ class TestAClimb:
             assert found.evidence < rule_of().evidence_limit
 
     def test_begins_where_the_rate_changed(self):
-        found = climb(*[(1, 10)] * 100, *[(6, 10)] * 12)
-        assert (found.lasted, found.seconds, found.calls) == (12, 12, Proportion(hits=72, n=120))
+        found = climb(*[(1, 10)] * 100, *[(6, 10)] * 15)
+        assert (found.lasted, found.seconds, found.calls) == (15, 15, Proportion(hits=90, n=150))
         assert found.evidence > rule_of().evidence_limit
 
     def test_over_a_long_storm_stays_a_number(self):
