@@ -163,6 +163,15 @@ def test_what_shadow_mode_showed_of_a_route_is_carried_over_to_its_later_receipt
     assert "by 160 calls with both; 20.0% is estimated from the cheap answer's length" in words
 
 
+def test_doubtful_answers_of_a_route_widen_the_interval_and_leave_the_figure(store):
+    for hour in range(6):
+        counted(store, NOW - 3_600 * (hour + 1), [*[decided(DOUBTFUL, deep(90))] * 10, *[decided(cheap(100))] * 20])
+    all_deep = receipt(store, Settings(), since=NOW - DAY_S, until=NOW)["all_deep"]
+    assert all_deep["usd"] == pytest.approx(180 * 0.005)
+    assert all_deep["interval_usd"] == pytest.approx((180 * 0.005, 180 * 0.005 + 120 * 100 * 1.7 * 25e-6))
+    assert (all_deep["compared"], all_deep["sure_share"], all_deep["doubtful_share"]) == (60, 0, 1)
+
+
 def test_without_a_comparison_there_is_no_figure_by_length(store):
     counted(store, NOW - 600, [decided(cheap(100))] * 200)
     found = receipt(store, Settings(), since=NOW - DAY_S, until=NOW)
