@@ -112,7 +112,7 @@ def world(simulators, tmp_path: Path) -> Iterator[World]:
     with Environment(simulators, settings=settings, route="support", ids="call") as environment:
         simulators.api.always(api)
         world = World(environment, api)
-        world.calls(120, wrong_of_hundred=40)
+        world.calls(80, wrong_of_hundred=40)
         world.label_all()
         # What is normal for the route is learned from better answers than those that people have labelled.
         grader = GraderVersion(model=settings.grader_model, prompt=_prompt(world))
@@ -120,7 +120,7 @@ def world(simulators, tmp_path: Path) -> Iterator[World]:
         world.store.transact(
             lambda connection: grades.relearn(connection, grader, "support", now=now, author="ann", why="test")
         )
-        world.calls(260)
+        world.calls(220)
         world.pass_((2 * NORMAL + 2) * EVERY_S)
         yield world
 
@@ -135,7 +135,7 @@ def test_a_grader_that_changes_is_noticed_and_false_confidence_waits_for_it(worl
     assert world.regraded >= 2 * NORMAL
     assert not world.fires("JudgeDrifted")
     world.api.judge = SimulatedGrader(tnr=0.3)
-    assert world.regrade_until(fires=True, most=60) <= 24
+    assert world.regrade_until(fires=True, most=60) <= 40
     # Right answers are graded wrong, and nothing is raised because of that.
     world.calls(150)
     assert (world.fires(CLIMBING), world.threshold) == (False, 0.8)
@@ -165,11 +165,11 @@ def test_a_grader_that_stays_changed_is_a_question_to_people_after_a_week(world)
 
 
 def test_a_system_that_drifts_is_not_taken_for_a_change_of_the_grader(world):
-    world.calls(200, wrong_of_hundred=40)
+    world.calls(150, wrong_of_hundred=40)
     assert world.fires(CLIMBING)
-    world.pass_(100 * EVERY_S)
+    world.pass_(60 * EVERY_S)
     row = table_of(RegradeRow)
     with world.store.reading() as connection:
         assert connection.execute(select(row.c.id).where(row.c.verdict != row.c.label)).first() is None
-    assert world.regraded >= 2 * NORMAL + 99
+    assert world.regraded >= 2 * NORMAL + 59
     assert not world.fires("JudgeDrifted")
