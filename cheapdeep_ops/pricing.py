@@ -145,6 +145,10 @@ class PriceList:
         return next(rates for start, rates in reversed(self.steps) if total > start or not start)
 
 
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""The end of a period without an end."""
+
+
 class PriceBook:
     """The costs of calls. Thread-safe, and fast after the first look-up of a model on a day."""
 
@@ -159,6 +163,7 @@ class PriceBook:
 
     def prices(self, model: str, *, at: float, batch: bool = False) -> PriceList | None:
         """The rates of `model` on the day of Unix time `at` (UTC); None if it is unpriced."""
+        at = min(at, _LATEST)
         # By the day, because prices have dates. Two threads may look up at once, with equal results.
         key = (model, int(at // DAY_S), batch)
         if key not in self._known:

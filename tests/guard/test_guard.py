@@ -378,4 +378,4 @@ def test_no_evaluation_walks_through_the_history(town):
             rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
             plans[statement] = " ".join(str(row[-1]) for row in rows)
     assert len(plans) >= 4
-    assert [plan for plan in plans.values() if "ix_bucket_at (at>? AND at<?)" not in plan] == []
+    assert [plan for plan in plans.values() if "ix_bucket_at (at>?" not in plan] == []
