@@ -6,11 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection
-
 from cheapdeep_ops.admission import TOLD_NAMES
 from cheapdeep_ops.store import counters, route_labels
-from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.units import DAY_S, HOUR_S
 
 _log: Final = logging.getLogger(__name__)
