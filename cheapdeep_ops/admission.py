@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cheapdeep_ops.values import OTHER, Name
 
 _V = TypeVar("_V")
+TOLD_NAMES: Final = 10
+"""The largest number of names without a place that a process tells the store, the busiest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

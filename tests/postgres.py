@@ -189,11 +189,16 @@ def _signal(processes: list[int], number: signal.Signals) -> None:
 
 @contextmanager
 def pooled(server: Server, program: str, *, mode: str = "transaction") -> Iterator[dict[str, str]]:
-    """PgBouncer before a server, with two sessions for each database; what its clients' URLs need."""
+    """PgBouncer before a server; what its clients' URLs need.
+
+    Each database has two sessions in transaction mode, where transactions share them. In session mode it has as many as
+    the clients of a test keep: a client without one would wait until another has ended.
+    """
     folder = server.folder / f"pooler-{mode}"
     folder.mkdir()
+    sessions = "2" if mode == "transaction" else "40"
     settings = {
-        "pool_mode": mode, "default_pool_size": "2", "auth_type": "any", "listen_port": "6432",
+        "pool_mode": mode, "default_pool_size": sessions, "auth_type": "any", "listen_port": "6432",
         "unix_socket_dir": str(folder), "logfile": str(folder / "log"),
     }  # fmt: skip
     written = folder / "pgbouncer.ini"

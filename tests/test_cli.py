@@ -369,6 +369,26 @@ def test_doctor_says_what_is_known_of_the_tiers(tiers, ok, says):
 
 
 @pytest.mark.parametrize(
+    ("expiry", "mode", "ok", "says"),
+    [
+        ("2999-01-31T00:00:00Z", 0o600, True, "has 1 tokens"),
+        ("2020-01-31T00:00:00Z", 0o600, False, "expired: ann; remove them with cheapdeep-ops keys revoke"),
+        ("2999-01-31T00:00:00Z", 0o644, False, "can be read by other users: chmod 600"),
+        ("2999-01-31", 0o600, False, "line 5: expiry: needs a date and time"),
+        (None, 0o600, False, "does not exist; cheapdeep-ops keys make creates it"),
+    ],
+)
+def test_doctor_looks_at_the_file_of_tokens(tmp_path, expiry, mode, ok, says):
+    path = tmp_path / "tokens.toml"
+    if expiry is not None:
+        lines = ("[[token]]", 'name = "ann"', 'role = "read"', f'hash = "sha256:{"ab" * 32}"', f"expiry = {expiry}")
+        path.write_text("\n".join(lines))
+        path.chmod(mode)
+    found = doctor._run("tokens", doctor._tokens, Settings(api_tokens_file=path))
+    assert (found.ok, says in found.found) == (ok, True), found
+
+
+@pytest.mark.parametrize(
     ("endpoint", "says"),
     [
         ("http://user:SECRET@127.0.0.1:1", "http://127.0.0.1:1 does not answer"),

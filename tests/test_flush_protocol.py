@@ -11,6 +11,7 @@ from collections import Counter
 from http.client import HTTPMessage
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -22,6 +23,7 @@ from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.http.flush_bodies import read_candidates, read_flush, read_names
 from cheapdeep_ops.guard.http.flushes import _store_candidates, _store_flush
 from cheapdeep_ops.guard.retention import Retention
+from cheapdeep_ops.recorder import counter_writer
 from cheapdeep_ops.recorder.counter_writer import CounterWriter
 from cheapdeep_ops.recorder.guard_connection import Answer
 from cheapdeep_ops.recorder.guard_destination import GuardDestination
@@ -58,7 +60,9 @@ OPEN_S = 10
 
 ROUTES = ("support", "sales")
 ADMITTED = Admitted(called={Name(route): 0.0 for route in ROUTES})
-FATES = ("arrives", "is lost", "its answer is lost", "comes later")
+FATES = ("arrives", "is lost", "its answer is lost", "comes later", "only its first batch arrives")
+SECONDS_AT_ONCE = 2
+"""The largest number of seconds in one batch, so that a flush has several."""
 
 
 def decision(route, at):
@@ -103,6 +107,8 @@ class Network:
         content = unpacked(body, headers.get("Content-Encoding", ""))
         if self.fate == "is lost":
             raise StoreError("no answer")
+        if self.fate == "only its first batch arrives":
+            self.fate = "is lost"
         if self.fate == "comes later":
             self.under_way.append((path, content))
             raise StoreError("no answer")
@@ -178,10 +184,11 @@ class Protocol(RuleBasedStateMachine):
             writer.restart(self.beat(writer))
             self.saved_at[who] = self.now
         try:
-            writer.save(self.beat(writer))
+            with patch.object(counter_writer, "_SECONDS_AT_ONCE", SECONDS_AT_ONCE):
+                writer.save(self.beat(writer))
         except StoreError:
             return
-        assert fate == "arrives"
+        assert fate in ("arrives", "only its first batch arrives")
         self.saved_at[who] = self.now
         writer.close_seconds(before=int(self.now) - OPEN_S)
         for route in ROUTES:
@@ -248,6 +255,14 @@ class Protocol(RuleBasedStateMachine):
         assert counts <= self.by_route(self.sent)
         assert counts.total() + late <= self.sent.total()
         assert self.acknowledged.total() <= counts.total() + late
+        assert self.totals() <= self.by_route(self.sent)
+
+    def totals(self):
+        """The calls of each route since the beginning, in all processes."""
+        totals = Counter()
+        for (_, route, _), calls in self.stored("total").items():
+            totals[route] += calls
+        return totals
 
     def teardown(self):
         try:
@@ -257,10 +272,7 @@ class Protocol(RuleBasedStateMachine):
             counts, late = self.counted()
             assert counts.total() + late == self.sent.total()
             if not late:
-                totals = Counter()
-                for (_, route, _), calls in self.stored("total").items():
-                    totals[route] += calls
-                assert totals == counts == +self.by_route(self.sent)
+                assert self.totals() == counts == +self.by_route(self.sent)
         finally:
             for store in (*self.stores, self.store):
                 store.close()
@@ -295,6 +307,25 @@ def test_what_a_dead_process_sends_again_is_late_once():
         for fate in ("its answer is lost", "comes later", "arrives"):
             state.flush(0, 0, fate)
         assert state.counted() == ({"support": 3}, 2)
+    finally:
+        state.teardown()
+
+
+def test_seconds_that_a_dead_process_did_not_send_are_in_one_total():
+    state = Protocol()
+    try:
+        state.flush(0, 0, "arrives")  # joins the store
+        for _ in range(3 * SECONDS_AT_ONCE):
+            state.count(0, "support", 0, 1)
+            state.time_goes_on(1)
+        state.flush(0, 0, "only its first batch arrives")
+        assert state.totals() == {"support": SECONDS_AT_ONCE}
+        state.time_goes_on(26 * HOUR_S)
+        state.fold(0, 2)
+        state.flush(0, 0, "arrives")
+        # The second batch may have arrived, so it stays under the name that is dead by now.
+        assert state.counted() == ({"support": 2 * SECONDS_AT_ONCE}, SECONDS_AT_ONCE)
+        assert state.totals() == {"support": 2 * SECONDS_AT_ONCE}
     finally:
         state.teardown()
 

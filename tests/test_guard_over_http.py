@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 
 from cheapdeep_ops import Router
 from cheapdeep_ops.cli import main
+from cheapdeep_ops.cli.commands import doctor
 from cheapdeep_ops.cli.commands.doctor import examine
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
@@ -549,6 +550,25 @@ def test_the_doctor_of_a_service_asks_for_no_receiver_of_messages(guard):
     found = {each.name: each for each in examine(settings_for(guard.url))}
     assert found["Slack"].ok
     assert found["Slack"].found == "not checked: the guard sends messages, with its own settings"
+
+
+@pytest.mark.parametrize(("ahead_s", "ok", "says"), [(20.0, True, "agrees with"), (-90.0, False, "behind")])
+def test_the_doctor_of_a_service_compares_its_clock_with_the_stores_time(guard, monkeypatch, ahead_s, ok, says):
+    told = doctor._state_of_guard
+
+    def other_time(settings):
+        where, said = told(settings)
+        return where, {**said, "time": said["time"] - ahead_s}
+
+    monkeypatch.setattr(doctor, "_state_of_guard", other_time)
+    found = doctor._run("clock", doctor._clock, settings_for(guard.url))
+    assert (found.ok, says in found.found) == (ok, True), found
+
+
+def test_the_doctor_says_what_a_guard_refuses(guard):
+    refused = doctor._run("clock", doctor._clock, settings_for(guard.url, guard_token="guessed"))
+    assert not refused.ok
+    assert "CHEAPDEEP_GUARD_TOKEN needs one of its tokens that may send" in refused.found
 
 
 def test_commands_that_ask_a_guard_ask_the_one_that_is_the_store(monkeypatch, capsys, guard):

@@ -120,7 +120,7 @@ class KnownTokens:
         self._stamp = _stamp_of(status)
         tokens = _parsed(text, path)
         self._by_hash = {token.hash: token for token in tokens} | self._plain
-        self._complain(_exposed(path, status.st_mode))
+        self._complain(exposed(path, status.st_mode))
 
     def _complain(self, problem: str) -> None:
         """Log a problem, once for as long as it is the same one."""
@@ -166,7 +166,7 @@ def _stamp_of(status: os.stat_result) -> _Stamp:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def _exposed(path: Path, mode: int) -> str:
+def exposed(path: Path, mode: int) -> str:
     """What is wrong with the permissions of the file; empty if nothing is."""
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"{path} can be written by other users, who could add tokens: chmod 600 {path}"

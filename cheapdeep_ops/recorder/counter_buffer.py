@@ -42,7 +42,7 @@ class Unsent(NamedTuple):
 
 
 class CounterBuffer:
-    """One process's counters: the seconds that are open or unsaved, and the totals since the process began.
+    """One process's counters: the seconds that are open or unsaved, and the totals of all that were sent.
 
     A row holds the present counts of its second, and replaces the stored row as a whole. So a count may move from one
     row to another only while the store has neither of them. This is the invariant of `coarsen`:
@@ -51,6 +51,8 @@ class CounterBuffer:
     - `coarsen` moves counts between seconds that are not in `_sent`.
     - A second is added to `_sent` before its row leaves the buffer, and leaves `_sent` only when it is closed. A closed
       second never gets counts again.
+    - `_totals` has the counts of all seconds that are, or were, in `_sent`. So what `give_unsent` gives away is in no
+      total that the store may have.
 
     A transaction that failed may have been committed, if only its answer was lost. Its seconds are in doubt: nothing
     else is sent until they are stored. So an outage adds at most one batch to `_sent`, and all later seconds can become
@@ -85,7 +87,8 @@ class CounterBuffer:
         increments = increments_of(decision)
         _tally_of(tallies, key).apply(increments)
         if is_decided:
-            _tally_of(self._totals, key[:2]).apply(increments)
+            if key in self._sent:
+                _tally_of(self._totals, key[:2]).apply(increments)
             self._unsaved.add(key)
         return True
 
@@ -103,7 +106,8 @@ class CounterBuffer:
         for (route, input_class, at), tally in self._undecided.items():
             key = (*counted(Name(route, input_class)), at)
             _tally_of(self._buckets, key).merge(tally)
-            _tally_of(self._totals, key[:2]).merge(tally)
+            if key in self._sent:
+                _tally_of(self._totals, key[:2]).merge(tally)
             self._unsaved.add(key)
         self._undecided.clear()
 
@@ -133,14 +137,22 @@ class CounterBuffer:
         waiting = self._in_doubt or self._unsaved
         seconds = sorted(waiting, key=lambda key: (key[2], key))[:most]
         absent = sorted(self._absent_totals)[:most]
-        self._sent.update(seconds)
+        self._send(seconds)
         self._in_doubt.update(seconds)
         return RowBatch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *absent])))
 
     def everything(self) -> RowBatch:
-        """All that is not stored yet."""
+        """All that is not stored yet; it counts as sent."""
         seconds = sorted(self._unsaved)
+        self._send(seconds)
         return RowBatch(seconds, list(dict.fromkeys([*(key[:2] for key in seconds), *sorted(self._absent_totals)])))
+
+    def _send(self, seconds: Sequence[Second]) -> None:
+        """Add seconds to those that were sent, and to the totals."""
+        for key in seconds:
+            if key not in self._sent:
+                self._sent.add(key)
+                _tally_of(self._totals, key[:2]).merge(self._buckets[key])
 
     def rows(self, batch: RowBatch, process: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """The buckets and totals of a batch, as rows of `process`."""
@@ -158,10 +170,6 @@ class CounterBuffer:
         """Give away all that the store has not seen."""
         seconds = {key: self._buckets.pop(key) for key in self._unsaved - self._sent}
         self._unsaved.difference_update(seconds)
-        for key, tally in seconds.items():
-            self._uncount(key[:2], tally)
-        # A batch before may have stored totals with these counts.
-        self._absent_totals.update({key[:2] for key in seconds} & self._totals.keys())
         undecided, self._undecided = self._undecided, {}
         return Unsent(seconds, undecided)
 
@@ -170,8 +178,6 @@ class CounterBuffer:
         self._undecided.update(unsent.undecided)
         self._buckets.update(unsent.seconds)
         self._unsaved.update(unsent.seconds)
-        for key, tally in unsent.seconds.items():
-            _tally_of(self._totals, key[:2]).merge(tally)
 
     def is_ahead_of(self, now: int) -> bool:
         """Whether seconds after `now` are closed already, which means that the clock was set back."""
@@ -190,17 +196,13 @@ class CounterBuffer:
             kept.difference_update(seconds)
         for key in seconds:
             tally = self._buckets.pop(key)
-            self._uncount(key[:2], tally)
+            total = self._totals[key[:2]]
+            total.subtract(tally)
+            if not total.calls:
+                del self._totals[key[:2]]
+                self._absent_totals.discard(key[:2])
             lost += tally.calls
         return lost
-
-    def _uncount(self, name: tuple[str, str], tally: Tally) -> None:
-        """Take away from a total, which is removed once it has no calls."""
-        total = self._totals[name]
-        total.subtract(tally)
-        if not total.calls:
-            del self._totals[name]
-            self._absent_totals.discard(name)
 
     def close(self, *, before: int) -> None:
         """Close all seconds before `before`, and delete the stored ones among them."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Final
 
-from cheapdeep_ops.admission import Admitted, busiest
+from cheapdeep_ops.admission import TOLD_NAMES, Admitted, busiest
 from cheapdeep_ops.recorder.counter_buffer import CounterBuffer
 from cheapdeep_ops.values import OTHER, Decision, Name
 
@@ -14,7 +14,6 @@ _CHECK_EVERY_S: Final = 3_600.0
 _MOST_FOLDED: Final = 200
 """Of so many names that are not admitted, a process counts the calls; those with fewer calls are left out first."""
 
-_MOST_SHOWN: Final = 10
 _CHOICE: Final = 2
 """So many names wait for each place: the busiest of them are admitted."""
 
@@ -117,8 +116,8 @@ class NameCounts:
 
     @property
     def folded_names(self) -> dict[str, int]:
-        """The calls of ten names that are not admitted, the busiest first."""
-        shown = busiest(self._folded_names, _MOST_SHOWN)
+        """The calls of up to ten names that are not admitted, the busiest first."""
+        shown = busiest(self._folded_names, TOLD_NAMES)
         # A lone surrogate, which no log or database takes, is shown as a question mark.
         return {str(name).encode("utf-8", "replace").decode(): calls for name, calls in shown.items()}
 

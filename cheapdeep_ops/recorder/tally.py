@@ -45,6 +45,8 @@ class Tally(Counters):
         """Add the counters of other decisions."""
         for name in COUNTERS:
             counted = getattr(other, name)
+            if not counted:
+                continue  # as most are
             if isinstance(counted, int):
                 setattr(self, name, getattr(self, name) + counted)
             else:

@@ -395,3 +395,9 @@ def _added(texts: str) -> dict[str, int]:
 def routes(connection: Connection) -> set[str]:
     """The routes that calls have named since the store was made."""
     return set(connection.execute(select(_TOTAL.c.route).distinct()).scalars())
+
+
+def calls_by_route(connection: Connection) -> dict[str, int]:
+    """The calls since the store was made, by route."""
+    statement = select(_TOTAL.c.route, func.sum(_TOTAL.c.calls)).group_by(_TOTAL.c.route)
+    return {route: int(calls) for route, calls in connection.execute(statement)}

@@ -7,11 +7,11 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func, or_, select
 
-from cheapdeep_ops.admission import busiest, shown_names
+from cheapdeep_ops.admission import TOLD_NAMES, busiest, shown_names
 from cheapdeep_ops.store.admission import AUTO, REVISION, Limits, prepare_admission
 from cheapdeep_ops.store.announcements import announce
 from cheapdeep_ops.store.tables.alert_tables import AlertRow, IncidentRow
-from cheapdeep_ops.store.tables.call_tables import PolicyRow, Process, Revision, RouteLabel, Total
+from cheapdeep_ops.store.tables.call_tables import PolicyRow, Process, Revision, RouteLabel
 from cheapdeep_ops.store.tables.grade_tables import NormalRow
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.upsert import insert_if_absent
@@ -23,9 +23,7 @@ _POLICY: Final = table_of(PolicyRow)
 _ALERT: Final = table_of(AlertRow)
 _INCIDENT: Final = table_of(IncidentRow)
 _NORMAL: Final = table_of(NormalRow)
-_TOTAL: Final = table_of(Total)
 _REVISION: Final = table_of(Revision)
-_MOST_EXAMPLES: Final = 10
 _EVERY: Final = Limits(routes=2**31 - 1, classes=2**31 - 1)
 """No limit: a person's pin is always admitted."""
 
@@ -48,16 +46,17 @@ def folded(connection: Connection) -> int:
 
 def folded_names(connection: Connection, *, since: float) -> dict[str, int]:
     """The calls of up to ten such names, the busiest first, as processes with a heartbeat since `since` report them."""
-    return busiest(all_folded_names(connection, since=since), _MOST_EXAMPLES)
-
-
-def all_folded_names(connection: Connection, *, since: float) -> Counter[str]:
-    """The calls of all such names that processes with a heartbeat since `since` report: up to ten names each."""
-    statement = select(_PROCESS.c.folded_names).where(_PROCESS.c.seen_at >= since, _PROCESS.c.folded > 0)
     calls: Counter[str] = Counter()
-    for names in connection.execute(statement).scalars():
+    for names in folded_by_process(connection, since=since).values():
         calls.update(names)
-    return calls
+    return busiest(calls, TOLD_NAMES)
+
+
+def folded_by_process(connection: Connection, *, since: float) -> dict[str, Mapping[str, int]]:
+    """What each process with a heartbeat since `since` tells of such names: their calls since it began."""
+    statement = select(_PROCESS.c.process, _PROCESS.c.folded_names)
+    rows = connection.execute(statement.where(_PROCESS.c.seen_at >= since, _PROCESS.c.folded > 0))
+    return {process: names for process, names in rows}  # noqa: C416 - `dict` does not know that a row is a pair
 
 
 def admit(connection: Connection, name: Name, *, how: str, now: float, limits: Limits = _EVERY) -> bool:
@@ -73,23 +72,18 @@ def is_admitted(connection: Connection, name: Name) -> bool:
     return connection.execute(select(_LABEL.c.version).where(_is(name))).first() is not None
 
 
-def calls_of_replaceable(connection: Connection, *, admitted_before: float, seen_since: float) -> dict[str, int]:
-    """The calls of the routes that may give up their place, in the processes with a heartbeat since `seen_since`.
+def replaceable(connection: Connection, *, admitted_before: float) -> set[str]:
+    """The routes that may give up their place to another.
 
     A route may if it was admitted by being called, before `admitted_before` (Unix time), and nothing else keeps it.
     """
-    replaceable = select(_LABEL.c.route).where(
+    found = select(_LABEL.c.route).where(
         _LABEL.c.input_class == "",
         _LABEL.c.how == AUTO,
         _LABEL.c.admitted_at < admitted_before,
         ~_is_kept(admitted_before),
     )
-    seen = select(_PROCESS.c.process).where(_PROCESS.c.seen_at >= seen_since)
-    counted = (
-        select(_TOTAL.c.route, func.sum(_TOTAL.c.calls)).where(_TOTAL.c.process.in_(seen)).group_by(_TOTAL.c.route)
-    )
-    calls = {route: int(count) for route, count in connection.execute(counted)}
-    return {route: calls.get(route, 0) for route in connection.execute(replaceable).scalars()}
+    return set(connection.execute(found).scalars())
 
 
 def exchange(connection: Connection, leaves: str, comes: str, *, now: float, max_routes: int) -> None:

@@ -226,6 +226,8 @@ def services(url: str, *, processes: int, count: int, rounds: int, apart: bool =
         rare = [f"{word}-{service}" for word in words(RARE, seed=2 + service)]
         # The rare ones come first, which is the hardest case: they get places that no busy route has asked for yet.
         live(url, [[rare + busy[: BUSY // 2]] for _ in range(processes)], begins_at=at, apart=apart)
+        at += 700
+        places.step(at)
         for _ in range(1 if service else rounds):
             at += 700
             live(url, [[busy * count + rare] for _ in range(processes)], begins_at=at, apart=apart)
@@ -268,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with TemporaryDirectory() as folder:
         url = next(urls, f"sqlite:///{Path(folder)}/store.db")
         _make(url)
-        print(f"two services: lost {services(url, processes=2, count=20, rounds=5)} of {BUSY} busy routes")
+        print(f"two services: lost {services(url, processes=2, count=40, rounds=5)} of {BUSY} busy routes")
 
 
 def _make(url: str) -> None:

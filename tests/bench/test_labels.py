@@ -44,4 +44,4 @@ def test_no_place_shows_more_than_the_limit_and_every_call_is_counted(bench, sto
 
 def test_two_services_on_one_store_lose_none_of_their_busy_routes(bench, store_url):
     bench._make(store_url)
-    assert bench.services(store_url, processes=1, count=20, rounds=5, apart=False) == (0, 0)
+    assert bench.services(store_url, processes=1, count=40, rounds=5, apart=False) == (0, 0)

@@ -1,18 +1,22 @@
 """What people and the guard do with the names that count by themselves, and what reports show of too many."""
 
 import dataclasses
+import math
 import operator
+import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, insert, select
 
+from cheapdeep_ops.admission import TOLD_NAMES
 from cheapdeep_ops.errors import MissingError, PolicyError
 from cheapdeep_ops.guard.actions.route_labels import admit, forget
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
-from cheapdeep_ops.guard.label_places import IDLE_S, LabelPlaces, exchanges
+from cheapdeep_ops.guard.label_places import IDLE_S, PERIOD_S, SETTLED_S, Calls, LabelPlaces, exchanges
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.route_labels import routes_of
 from cheapdeep_ops.guard.reports.status import status
@@ -65,9 +69,15 @@ def calls(town):
         return {key: sums.calls for key, sums in counters.totals(connection).items()}
 
 
-def step(town, seconds):
-    """The guard's hourly and minutely work, `seconds` later."""
+def watched(town):
+    """The places of names, as a guard that begins now keeps them."""
     places = LabelPlaces(town.store, max_routes=town.settings.max_routes, started_at=town.clock())
+    places.step(town.clock())
+    return places
+
+
+def step(town, places, seconds):
+    """The guard's hourly and minutely work, `seconds` later."""
     town.clock.advance(seconds)
     places.step(town.clock())
     town.recorder.refresh(town.clock())
@@ -135,7 +145,7 @@ def test_names_without_calls_for_thirty_days_free_their_places(small):
     called(small, ("a", "x"), ("b",))
     small.clock.advance(2 * DAY_S)
     called(small, ("b",))
-    step(small, IDLE_S - DAY_S)
+    step(small, watched(small), IDLE_S - DAY_S)
     assert names_of(found(small)) == {"b": 0}
     called(small, ("c",))
     assert names_of(found(small)) == {"b": 0, "c": 0}
@@ -153,21 +163,44 @@ def test_a_pin_an_alert_and_a_fresh_normal_keep_a_place(small, keeper):
     if row:
         defaults = {} if keeper == "alert" else {"grades": 0, "author": "", "why": ""}
         small.store.transact(lambda connection: connection.execute(insert(table_of(row[0])), {**row[1], **defaults}))
-    step(small, IDLE_S + DAY_S)
+    step(small, watched(small), IDLE_S + DAY_S)
     assert names_of(found(small)).keys() == {"a"}
 
 
 def test_a_busy_route_gets_the_place_of_a_rare_one(small):
     called(small, ("rare",), ("busy",))
+    small.clock.advance(SETTLED_S + 1)
+    places = watched(small)
     called(small, ("busy",), ("late",), times=150)
-    step(small, 300)
-    assert names_of(found(small)).keys() == {"rare", "busy"}  # it has had its place for less than ten minutes
-    step(small, 600)
+    step(small, places, 60)
     assert names_of(found(small)).keys() == {"busy", "late"}
     called(small, ("late",), ("rare",))
     assert calls(small) == {("busy", ""): 151, ("late", ""): 1, ("other", ""): 151, ("rare", ""): 1}
-    step(small, 700)
+    called(small, ("busy",), ("rare",), times=150)
+    step(small, places, 60)
+    assert names_of(found(small)).keys() == {"busy", "late"}  # it has its place since a moment of this period
+
+
+def test_a_route_that_was_admitted_just_before_a_period_keeps_its_place_for_that(small):
+    called(small, ("new",), ("busy",))
+    places = watched(small)
+    called(small, ("busy",), ("late",), times=150)
+    step(small, places, PERIOD_S - 120)
+    assert names_of(found(small)).keys() == {"new", "busy"}
+    step(small, places, 120)
+    called(small, ("busy",), ("late",), times=150)
+    step(small, places, 60)
     assert names_of(found(small)).keys() == {"busy", "late"}
+
+
+def test_calls_of_the_past_decide_nothing(small):
+    called(small, ("rare",), ("busy",))
+    called(small, ("busy",), ("once",), times=150)
+    small.clock.advance(SETTLED_S + 1)
+    places = watched(small)
+    called(small, ("once",), ("busy",), times=2)
+    step(small, places, 60)
+    assert names_of(found(small)).keys() == {"rare", "busy"}
 
 
 def test_an_admitted_class_keeps_its_name_before_those_that_were_written_before_the_limit(small):
@@ -180,13 +213,17 @@ def test_an_admitted_class_keeps_its_name_before_those_that_were_written_before_
 
 def test_a_busy_class_without_a_place_takes_no_route_from_its_own(small):
     called(small, ("rare",), ("busy", "x"))
+    small.clock.advance(SETTLED_S + 1)
+    places = watched(small)
     called(small, ("busy", "y"), ("busy", "x"), times=150)
-    step(small, 700)
+    step(small, places, 60)
     assert names_of(found(small)) == {"rare": 0, "busy": 1}
 
 
 def test_a_guard_that_retains_exchanges_places_folds_seconds_and_forgets_content(small):
     called(small, ("rare",), ("busy",))
+    small.clock.advance(SETTLED_S + 1)
+    assert small.guard.retain(small.clock()) >= 0
     called(small, ("busy",), ("late",), times=150)
     begun = small.clock()
     for _ in range(3):
@@ -208,7 +245,73 @@ def test_a_guard_that_retains_exchanges_places_folds_seconds_and_forgets_content
 def test_an_exchange_is_always_for_a_far_busier_route(rare, folded):
     pairs = exchanges(rare, folded)
     assert len(set(pairs.values())) == len(pairs)
-    assert all(folded[comes] >= max(50, 3 * rare[leaves]) for leaves, comes in pairs.items())
+    assert all(folded[comes] >= max(100, 3 * rare[leaves]) for leaves, comes in pairs.items())
+
+
+class Fleet:
+    """Routes with about so many calls between two looks; the first have a place. One process counts them all."""
+
+    def __init__(self, rates, places, seed):
+        self.rates, self.random = rates, random.Random(seed)
+        self.placed = set(list(rates)[:places])
+        self.named, self.folded = Counter(), Counter()
+        self.exchanges = 0
+
+    def calls(self):
+        told = dict(self.folded.most_common(TOLD_NAMES))
+        return Calls(by_route=dict(self.named), folded={"process": told})
+
+    def run(self, looks):
+        """One period in which a guard looks so often."""
+        before, admitted = self.calls(), set(self.placed)
+        for _ in range(looks):
+            for route, mean in self.rates.items():
+                calls = max(round(self.random.gauss(mean, math.sqrt(mean))), 0)
+                (self.named if route in self.placed else self.folded)[route] += calls
+            now = self.calls()
+            by_route, folded = now.by_route_since(before), now.folded_since(before)
+            rare = {route: by_route.get(route, 0) for route in admitted & self.placed}
+            wanted = {route: calls for route, calls in folded.items() if route not in self.placed}
+            for leaves, comes in exchanges(rare, wanted).items():
+                self.placed ^= {leaves, comes}
+                del self.folded[comes]
+                self.exchanges += 1
+
+
+@pytest.mark.parametrize("rate", [3, 30, 1_000])
+def test_routes_of_equal_traffic_keep_their_places(rate):
+    fleet = Fleet({f"route-{number}": rate for number in range(300)}, places=200, seed=1)
+    for _ in range(3):
+        fleet.run(looks=36)
+    assert fleet.exchanges == 0
+
+
+@pytest.mark.parametrize("rate", [3, 30, 1_000])
+def test_a_route_three_times_as_busy_gets_a_place_once_and_keeps_it(rate):
+    rates = {f"route-{number}": rate for number in range(30)} | {"busy": 3 * rate}
+    fleet = Fleet(rates, places=20, seed=1)
+    fleet.run(looks=36)
+    assert "busy" in fleet.placed
+    for _ in range(3):
+        fleet.run(looks=36)
+    assert "busy" in fleet.placed
+    assert fleet.exchanges == 1
+
+
+def test_what_a_process_did_not_tell_of_before_counts_at_its_least():
+    full = {f"name-{number}": 50 + number for number in range(TOLD_NAMES)}
+    before = Calls(by_route={"a": 7}, folded={"full": full, "roomy": {"x": 40}, "restarted": {"x": 9}})
+    now = Calls(
+        by_route={"a": 9, "b": 3},
+        folded={
+            "full": {"new": 60, "name-3": 53},
+            "roomy": {"new": 5, "x": 41},
+            "restarted": {"x": 2},
+            "late": {"y": 4},
+        },
+    )
+    assert now.by_route_since(before) == {"a": 2, "b": 3}
+    assert now.folded_since(before) == {"new": 10 + 5, "name-3": 0, "x": 1 + 2, "y": 4}
 
 
 # Reports

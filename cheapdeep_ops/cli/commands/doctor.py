@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from http import HTTPStatus
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cheapdeep_ops.access.known_tokens import exposed, read_tokens
 from cheapdeep_ops.claude.profiles import UNKNOWN, is_assumed, profile_of
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.cli.guard_client import connected
@@ -25,7 +27,9 @@ from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.self_monitoring import fleet
 from cheapdeep_ops.guard.rules.self_monitoring.reader import models_of
 from cheapdeep_ops.pricing import PriceBook
-from cheapdeep_ops.recorder.guard_destination import GuardDestination
+from cheapdeep_ops.recorder.guard_connection import GuardConnection
+from cheapdeep_ops.recorder.policy_follower import refusal
+from cheapdeep_ops.recorder.wire import POLICIES_PATH, WIRE_HEADER, WIRE_VERSION
 from cheapdeep_ops.settings import Settings, is_web_address
 from cheapdeep_ops.store import anchors, processes
 from cheapdeep_ops.store.clock import SKEW_S
@@ -36,6 +40,7 @@ from cheapdeep_ops.values import Grade, TextTurn, Usage
 
 _OTLP_DEFAULT: Final = "http://localhost:4318"
 _CONNECT_S: Final = 3.0
+_ANSWER_S: Final = 5.0
 _COMPARED: Final = Usage(input_tokens=1_000, output_tokens=1_000)
 """The tokens by whose cost the prices of tiers are compared."""
 _EASY_QUESTION: Final = (TextTurn(role="user", text="How many days are in a week?"),)
@@ -190,19 +195,39 @@ def _remote_guard(settings: Settings) -> str:
 
 def _sending(settings: Settings) -> str:
     """Whether a router with these settings could follow the policies, and send."""
-    destination = GuardDestination(
-        settings.store_url,
-        token=settings.guard_token.get_secret_value() if settings.guard_token else "",
-        clock=time.time,
-        on_news=lambda: None,
-    )
+    shown_url, said = _state_of_guard(settings)
+    age_s = said.get("evaluated_age_s")
+    if age_s is None:
+        raise _Problem(f"{shown_url} answers, but no guard evaluates its store: look at its log")
+    return f"{shown_url} takes counts from here; it evaluated {duration(age_s)} ago"
+
+
+def _state_of_guard(settings: Settings) -> tuple[str, Mapping[str, Any]]:
+    """The guard to which this service sends, and what that answers to a router that begins."""
+    token = settings.guard_token.get_secret_value() if settings.guard_token else ""
+    connection = GuardConnection(settings.store_url, token=token)
     try:
-        seen = destination.read().guard_seen
+        headers = {WIRE_HEADER: str(WIRE_VERSION)}
+        answer = connection.ask("GET", POLICIES_PATH, headers=headers, timeout_s=_ANSWER_S)
     finally:
-        destination.close()
-    if seen is None:
-        raise _Problem(f"{destination.shown_url} answers, but no guard evaluates its store: look at its log")
-    return f"{destination.shown_url} takes counts from here; it evaluated {duration(time.time() - seen)} ago"
+        connection.close()
+    if answer.status != HTTPStatus.OK:
+        raise _Problem(refusal(connection, answer))
+    return connection.shown_url, answer.body
+
+
+def _tokens(settings: Settings) -> str:
+    """Whether the file of tokens can be read, is private, and has no token that has expired."""
+    path = settings.api_tokens_file
+    if path is None:
+        return "not set up: there are no tokens with names (CHEAPDEEP_API_TOKENS_FILE, cheapdeep-ops keys make)"
+    tokens, now = read_tokens(path), time.time()
+    if problem := exposed(path, path.stat().st_mode):
+        raise _Problem(problem)
+    if expired := [token.name for token in tokens if token.has_expired(now)]:
+        names = ", ".join(expired)
+        raise _Problem(f"{path} has tokens that have expired: {names}; remove them with cheapdeep-ops keys revoke")
+    return f"{path} has {len(tokens)} tokens"
 
 
 def _rules(settings: Settings) -> str:
@@ -308,7 +333,7 @@ def _answering(endpoint: str) -> str:
 def _clock(settings: Settings) -> str:
     """Whether the clocks of this host, and of those whose processes run, agree with the store's time."""
     if settings.is_store_remote:
-        return "not checked: the guard itself has the store"
+        return _clock_beside_guard(settings)
     store = Store(settings.store_url)
     try:
         if not store.exists:
@@ -319,9 +344,23 @@ def _clock(settings: Settings) -> str:
         store.close()
     if abs(here_s) > SKEW_S:
         hosts = {**hosts, socket.gethostname(): here_s}
+    _check_skew(hosts)
+    return "the clocks of this host and of all running processes agree with the store's time"
+
+
+def _clock_beside_guard(settings: Settings) -> str:
+    """Whether the clock of this host agrees with the store's time, as the guard tells it."""
+    asked_at = time.time()
+    shown_url, said = _state_of_guard(settings)
+    here_s = (asked_at + time.time()) / 2 - said["time"]
+    _check_skew({socket.gethostname(): here_s} if abs(here_s) > SKEW_S else {})
+    return f"the clock of this host agrees with the store's time at {shown_url}"
+
+
+def _check_skew(hosts: Mapping[str, float]) -> None:
+    """Raise _Problem for hosts whose clocks differ by these seconds, if there are any."""
     if hosts:
         raise _Problem(f"{skew_text(hosts)} of the store's time: synchronise their clocks; counts and rules are right")
-    return "the clocks of this host and of all running processes agree with the store's time"
 
 
 _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
@@ -331,6 +370,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
     ("store", _store),
     ("guard", _guard),
     ("guard over HTTP", _remote_guard),
+    ("tokens", _tokens),
     ("rules", _rules),
     ("grader", _grader),
     ("labelled answers", _labelled_answers),
