@@ -18,6 +18,7 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.grades import GradeTally
 from cheapdeep_ops.units import DAY_S, USD_PER_NUSD
 
+
 def reach_by_route(connection: Connection, settings: Settings, now: float) -> dict[str, Reach]:
     """How soon a climb of each route would be detected, at the confident answers of the 24 hours before `now`.
 
@@ -85,9 +86,7 @@ def _alpha(settings: Settings) -> float | None:
     return climb_alpha(rules)
 
 
-def _samplings(
-    settings: Settings, answers: dict[str, int], learning: frozenset[str]
-) -> dict[str, SamplingShares]:
+def _samplings(settings: Settings, answers: dict[str, int], learning: frozenset[str]) -> dict[str, SamplingShares]:
     """The shares that the sampler would choose if no route was suspected."""
     budget, kept = settings.graded_share, kept_share(settings.graded_share)
     if settings.sampling != "adaptive" or not is_adaptive(budget, kept):

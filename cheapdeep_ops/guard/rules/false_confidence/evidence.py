@@ -107,7 +107,7 @@ class GradeEvidence:
         return ScopeTests(stored=stored, unread=unread, over=over, held=self._read_held(connection, rule))
 
     def _read_held(self, connection: Connection, rule: QualityRule) -> dict[str, int]:
-        """The scopes whose incident grades no longer end: it is one too many of a day, and no person has acted since."""
+        """The scopes whose incident only a person ends: it is one too many of a day, and no person has acted since."""
         held = {}
         for alert in self._alerts:
             if alert.rule != rule.alert or alert.state is not AlertState.FIRING:

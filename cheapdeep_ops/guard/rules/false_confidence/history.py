@@ -56,11 +56,7 @@ class LearnedBaselines:
 
 def as_of(stored: Mapping[str, Baseline], begin: float) -> LearnedBaselines:
     """The `stored` baselines as they were known at `begin` (Unix time); what was learned later is learned again."""
-    known = {
-        scope: baseline.as_of(begin)
-        for scope, baseline in stored.items()
-        if baseline.since <= begin
-    }
+    known = {scope: baseline.as_of(begin) for scope, baseline in stored.items() if baseline.since <= begin}
     relearned = {scope: baseline.blank() for scope, baseline in stored.items() if baseline.since > begin}
     return LearnedBaselines(known=known, relearned=relearned)
 
