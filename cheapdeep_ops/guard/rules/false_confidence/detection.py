@@ -265,7 +265,7 @@ def finding_of(
     run, limit = (test.fall, needed.fall) if looks_for_a_fall else (test.climb, needed.climb)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
     evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": limit}
-    is_held = {"raises_in_day": held} if held else {}
+    is_held = {"raises_in_day": held} if held and (fires or level is Level.ABOVE) else {}
     return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence, **is_held})
 
 
