@@ -108,8 +108,8 @@ class Baseline:
 
     def learned_more(self, *, rate: float, n: float, grades: int, ceiling: float | None, now: float) -> Self:
         """The baseline after one more step, at `now` (Unix time)."""
-        step = {"rate": rate, "n": n, "grades": grades, "ceiling": ceiling, "learned_at": now}
-        return replace(self, **step, earlier=self._steps)
+        earlier = self._steps
+        return replace(self, rate=rate, n=n, grades=grades, ceiling=ceiling, learned_at=now, earlier=earlier)
 
     def blank(self) -> Self:
         """The baseline before anything was learned."""
@@ -120,7 +120,11 @@ class Baseline:
         known = [step for step in self._steps if step.learned_at <= moment]
         if not known:
             return self.blank()
-        return replace(self, **known[-1]._asdict(), earlier=tuple(known[:-1]))
+        *before, last = known
+        return replace(
+            self, rate=last.rate, n=last.n, grades=last.grades, ceiling=last.ceiling, learned_at=last.learned_at,
+            earlier=tuple(before),
+        )  # fmt: skip
 
     @property
     def _steps(self) -> tuple[BaselineStep, ...]:
@@ -395,7 +399,7 @@ def graded_by_route(connection: Connection, *, since: float) -> dict[str, int]:
 def baselines(connection: Connection, grader: GraderVersion) -> dict[str, Baseline]:
     """This grader's baselines by scope, learned or still to be learned."""
     statement = select(*(_NORMAL.c[name] for name in Baseline.__dataclass_fields__)).where(_by(_NORMAL, grader))
-    return {row["scope"]: _baseline(row) for row in connection.execute(statement).mappings()}
+    return {row["scope"]: _baseline(dict(row)) for row in connection.execute(statement).mappings()}
 
 
 def _baseline(row: Mapping[str, Any]) -> Baseline:

@@ -1,5 +1,6 @@
 """Alert states, incidents, and the messages about them; `deliveries` has the state of each message."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -145,11 +146,13 @@ def last_announcement(connection: Connection, *, rule: str, scope: str, started_
     return dict(payload or {})
 
 
-def count_started(connection: Connection, *, rule: str, scope: str, since: float, until: float) -> int:
-    """How many incidents of a rule in a scope began in `(since, until]` (Unix times)."""
-    columns = _INCIDENT.c
-    of_it = (columns.rule == rule, columns.scope == scope, columns.started_at > since, columns.started_at <= until)
-    return int(connection.scalar(select(func.count()).select_from(_INCIDENT).where(*of_it)) or 0)
+def started_by_scope(connection: Connection, *, rule: str, since: float) -> dict[str, list[float]]:
+    """When the incidents of a rule began that did so after `since` (Unix times), by scope."""
+    statement = select(_INCIDENT.c.scope, _INCIDENT.c.started_at)
+    started: dict[str, list[float]] = defaultdict(list)
+    for scope, at in connection.execute(statement.where(_INCIDENT.c.rule == rule, _INCIDENT.c.started_at > since)):
+        started[scope].append(at)
+    return dict(started)
 
 
 def last_resolved(connection: Connection, *, rule: str) -> dict[str, float]:

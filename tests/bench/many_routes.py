@@ -6,8 +6,9 @@ grades take some ten seconds, and rare false alarms can be counted. The arithmet
 `per_day` of them make a day.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import NormalDist
 
 import numpy as np
@@ -21,6 +22,7 @@ from cheapdeep_ops.guard.grading.adaptive import (
     LEARNED,
     LEARNING,
     MAX_RETROSPECTIVE,
+    MAX_WAITING,
     SUSPICIOUS,
     WRONG_PER_ROUND,
     most_per_day,
@@ -46,7 +48,8 @@ Rate = Callable[[Floats], Floats]
 HOURS = 24
 STRETCHES = 32
 """How many stretches of kept answers each route remembers: older ones are not reached."""
-NEVER = np.iinfo(np.int64).max
+WAITING = 2_048
+"""The most grades that a route waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +119,9 @@ class Routes:
         self.hour = zeros(runs, dtype=int)
         self.oldest = zeros(runs)
         # Grades that are known later
-        self.due: Floats = zeros((runs, 1))
-        self.asked: Floats = zeros((runs, 1))
+        self.waiting, self.head = zeros(runs, dtype=int), zeros(runs, dtype=int)
+        self.asked = zeros((runs, WAITING if way.late else 1))
+        self.asked_share = np.ones_like(self.asked)
         # Counts of what happened
         self.grades = zeros(runs)
         self.alarm = np.zeros(runs, dtype=bool)
@@ -139,7 +143,8 @@ class Routes:
     def is_hot(self) -> Bools:
         raised = (self.suspicion > SUSPICIOUS) & (self.hindsight >= CONVINCING)
         if raised.any():
-            raised &= self.graded.sum(axis=1) < self.way.most
+            raised &= self.graded.sum(axis=1) + self.waiting < self.way.most
+            raised &= self.waiting < MAX_WAITING
         return raised
 
     def step(self) -> Bools:
@@ -154,14 +159,15 @@ class Routes:
             is_graded[chosen] = taken >= 0
             self.left[chosen] = np.where(taken >= 0, self.left[chosen] - 1, 0)
         hot = self.is_hot
-        share = np.where(self.learns & (self.n < LEARNED), way.budget, way.calm)
-        share = np.where(self.learns & (self.n < way.first_grades), LEARNING * way.budget, share)
-        share = np.where(hot, way.kept, share)
+        share = self._shares(hot)
         gap = np.floor(np.log1p(-rng.random(size)) / np.log1p(-share)) + 1
-        gap[retro] = 0
-        before = self.answer
-        self.answer = before + gap
-        at[~retro] = self.answer[~retro]
+        before, moves = self.answer, ~retro
+        self.answer = np.where(moves, before + gap, before)
+        if way.late:
+            moves, share = self._wait(before, moves, share, at)
+            is_graded &= retro | ~moves
+        else:
+            at[moves] = self.answer[moves]
         self._push(before, ~retro & ~hot)
         self._pass_hours()
         wrong = (rng.random(size) < self.rate(at)) & is_graded
@@ -171,6 +177,34 @@ class Routes:
         self._suspect(wrong, retro, is_graded)
         self._detect(wrong, is_graded)
         return is_graded
+
+    def _shares(self, hot: Bools) -> Floats:
+        """The share of the answers to come that is chosen."""
+        way = self.way
+        share = np.where(self.learns & (self.n < LEARNED), way.budget, way.calm)
+        share = np.where(self.learns & np.isinf(self.ceiling), LEARNING * way.budget, share)
+        return np.where(hot, way.kept, share)
+
+    def _wait(self, before: Floats, moves: Bools, share: Floats, at: Floats) -> tuple[Bools, Floats]:
+        """Read the grade that is known before the next answer is chosen, if there is one; else choose that answer.
+
+        Returns which routes choose, and the shares with which the answers were chosen that are read. Writes into `at`.
+        """
+        every = np.arange(len(self))
+        due = np.where(self.waiting > 0, self.asked[every, self.head] + self.way.late, np.inf)
+        reads = moves & (due <= self.answer)
+        chooses = moves & ~reads
+        self.answer = np.where(reads, np.maximum(due, before), self.answer)
+        read = np.nonzero(reads)[0]
+        at[read] = self.asked[read, self.head[read]]
+        share[read] = self.asked_share[read, self.head[read]]
+        self.head[read] = (self.head[read] + 1) % WAITING
+        chosen = np.nonzero(chooses)[0]
+        place = (self.head[chosen] + self.waiting[chosen]) % WAITING
+        self.asked[chosen, place], self.asked_share[chosen, place] = self.answer[chosen], share[chosen]
+        self.waiting += chooses
+        self.waiting -= reads
+        return chooses, share
 
     def _pass_hours(self) -> None:
         hour = (self.answer / (self.way.per_day / HOURS)).astype(int)
@@ -285,25 +319,38 @@ class Calm:
     alarms: int
     routes: int
     """Routes with an alarm."""
+    squares: int
+    """The sum of the squared numbers of alarms of each route."""
     answers: float
     grades: float
+
+    def __add__(self, other: "Calm") -> "Calm":
+        return Calm(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    @property
+    def per_ten_million(self) -> float:
+        return self.alarms * 1e7 / self.answers
+
+    @property
+    def error(self) -> float:
+        """Monte-Carlo error (95%) of that number: routes are independent, their alarms are not."""
+        return 1.96e7 * self.squares**0.5 / self.answers if self.alarms else 3.7e7 / self.answers
 
 
 def false_alarms(routes: Routes, until: float) -> Calm:
     """Alarms until each route has had so many answers."""
-    alarms, answers, grades, numbers = 0, 0.0, 0.0, set[int]()
+    alarms, answers, grades = Counter[int](), 0.0, 0.0
     while len(routes):
         routes.step()
         if routes.alarm.any():
-            alarms += int(routes.alarm.sum())
-            numbers |= set(routes.number[routes.alarm].tolist())
+            alarms.update(routes.number[routes.alarm].tolist())
             routes.forget(routes.alarm)
         over = routes.answer >= until
         if over.mean() > 0.05:
             answers += routes.answer[over].sum()
             grades += routes.grades[over].sum()
             routes.keep(~over)
-    return Calm(alarms, len(numbers), answers, grades)
+    return Calm(alarms.total(), len(alarms), sum(each * each for each in alarms.values()), answers, grades)
 
 
 def waits(routes: Routes, change: float, patience: float) -> tuple[Floats, int]:

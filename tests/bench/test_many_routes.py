@@ -15,8 +15,8 @@ from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 np = pytest.importorskip("numpy")
 sys.path.insert(0, str(Path(__file__).parent))
 
-import many_routes
-from many_routes import RULE, Routes, Way
+import many_routes  # noqa: E402
+from many_routes import RULE, Routes, Way  # noqa: E402
 
 FREE = NeededEvidence(climb=1e9, fall=1e9)
 """So much evidence is needed that no bound of one question, second or run of neighbours is reached."""

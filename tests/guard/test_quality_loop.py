@@ -63,18 +63,23 @@ def grade_rows(school):
 
 @pytest.mark.thorough
 @on_sqlite
-def test_normal_is_learned_from_the_first_grades_and_then_held(school):
+def test_normal_is_learned_from_the_first_grades_and_goes_on_learning(school):
     school.teach(190, 0.05)
     with school.store.reading() as connection:
         assert baselines_of(connection, school.settings)["support"]["rate"] is None
     school.teach(110, 0.05, seed=1)
     with school.store.reading() as connection:
         normal = baselines_of(connection, school.settings)["support"]
-    assert normal["grades"] == 200
-    assert normal["low"] < normal["rate"] < normal["high"] < normal["alarm_level"]
-    school.teach(100, 0.05, seed=2)
+    assert 200 <= normal["grades"] <= 300
+    assert normal["stage"] == "first"
+    assert normal["low"] < normal["rate"] < normal["high"] == pytest.approx(normal["target"])
+    school.learn(600, 0.05, seed=2)
+    school.learn(10, 0.05, seed=3)
     with school.store.reading() as connection:
-        assert baselines_of(connection, school.settings)["support"] == normal
+        known = baselines_of(connection, school.settings)["support"]
+    assert known["grades"] > 600
+    assert known["stage"] == "learned"
+    assert known["target"] <= min(known["ceiling"], known["high"]) < normal["target"]
 
 
 def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(school):
@@ -127,6 +132,50 @@ def test_a_limit_that_was_set_has_an_alert_of_its_own(make_school):
     assert school.threshold() == 0.9
     assert "limit 10.0%" in headline(school.inbox.payloads[0])
     school.teach(500, 0.02, seed=1)
+    assert firing(school) == []
+    assert school.threshold() == 0.8
+
+
+def raised_before(school, times):
+    """So many incidents of the last hours that are over."""
+
+    def insert(connection):
+        for number in range(times):
+            at = school.clock() - 3_600 * (number + 1)
+            opened = incidents.open_incident(connection, rule=CLIMBING, scope="support", at=at)
+            incidents.resolve_incident(connection, opened, at=at + 60)
+
+    school.store.transact(insert)
+
+
+@pytest.mark.thorough
+@on_sqlite
+@pytest.mark.parametrize("end", ["grades", "pin", "learn"])
+def test_a_third_raise_within_a_day_waits_for_a_person(school, end):
+    school.learn(700, 0.04)
+    raised_before(school, 1 if end == "grades" else 2)
+    school.drift()
+    school.learn(800, 0.02, seed=1)
+    if end == "grades":
+        assert firing(school) == []
+        return
+    assert firing(school) == [CLIMBING]
+    lines = "\n".join(details(school.inbox.payloads[0]))
+    assert "raised 3 times within a day" in lines
+    assert all(
+        f"cheapdeep-ops {command} --route support" in lines for command in ("threshold release", "normal relearn")
+    )
+    school.clock.advance(DAY_S)
+    school.look()
+    assert school.inbox.kinds[-1] == "reminder"
+    assert "raised 3 times within a day" in "\n".join(details(school.inbox.payloads[-1]))
+    if end == "pin":
+        school.do(pin, route="support", threshold=0.8, author="ann", why="we accept it")
+        school.do(release, route="support", author="ann", why="let the rules decide")
+    else:
+        school.do(relearn, route="support", author="ann", why="a new kind of question")
+        school.learn(300, 0.02, seed=2)
+    school.learn(300, 0.02, seed=3)
     assert firing(school) == []
     assert school.threshold() == 0.8
 

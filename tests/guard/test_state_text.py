@@ -26,8 +26,8 @@ def test_a_route_shows_what_is_normal_for_it_or_that_it_is_being_learned():
         "learned": "2027-01-15 08:00:00Z", "who": "ann", "why": "new product",
     }  # fmt: skip
     assert faq == {
-        "route": "faq", "normal": "being learned: 40 grades", "climbed above": "unknown", "alarm level": "unknown", "learned": "never",
-        "who": "", "why": "",
+        "route": "faq", "normal": "being learned: 40 grades", "climbed above": "unknown",
+        "alarm level": "unknown", "learned": "never", "who": "", "why": "",
     }  # fmt: skip
 
 

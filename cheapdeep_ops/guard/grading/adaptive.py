@@ -164,8 +164,8 @@ def shares(
 
     `hot` routes are under suspicion or raised: all of their candidates are graded. Routes that are `learning` their
     first grades spend LEARNING times the budget. Those in `whole` spend the budget, because their threshold has changed
-    or they have learned little. All others spend the calm share of it. A raised route that has spent what a day may have
-    is `paced`: it spends that much evenly over a day, so that the end of the incident is seen at any hour.
+    or they have learned little. All others spend the calm share of it. A raised route that has reached the number of
+    `most_per_day` is `paced`: it spends that evenly over a day, so that the end of the incident is seen at any hour.
     """
     # In proportion to the square root of its answers: 1% of the traffic gets 10% as many grades, and not 1%.
     # Source: Bankier (1988), Power allocations, The American Statistician 42, 174.

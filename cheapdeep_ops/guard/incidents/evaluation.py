@@ -83,8 +83,10 @@ class Evaluation:
             units += [self._evaluate(rule, reader, scope, routes) for scope, routes in self._scopes(rule, reader)]
         units += self._removed_rules()
         units.append(Unit(steps=self._policies.release_orphans(self._alerts.fires)))
-        units += [Unit(baseline=each) for each in self._context.learned]
-        units += [Unit(detector=each) for each in self._context.detectors]
+        # In one unit: a baseline has learned from grades that its test no longer keeps. The last baseline counts.
+        learned = {each.scope: each for each in self._context.learned}
+        units += [Unit(detector=each, baseline=learned.pop(each.scope, None)) for each in self._context.detectors]
+        units += [Unit(baseline=each) for each in learned.values()]
         return units
 
     def _scopes(self, rule: Rule, reader: SignalReader) -> Iterator[tuple[str, set[str]]]:

@@ -60,8 +60,8 @@ class Bets:
 class Observed(NamedTuple):
     """`hits` of `n` observations that became known together at `at` (Unix time), and the growth of each bet by them.
 
-    `question` identifies what was asked; empty if that is not known. `weight` is how much they count for what is learned
-    from calm times; the test itself does not use it.
+    `question` identifies what was asked; empty if that is not known. `weight` is how much they count for what is
+    learned from calm times; the test itself does not use it.
     """
 
     growth: tuple[float, ...]

@@ -110,14 +110,21 @@ class GradeEvidence:
         return ScopeTests(stored=stored, unread=unread, over=over, held=self._read_held(connection, rule))
 
     def _read_held(self, connection: Connection, rule: QualityRule) -> dict[str, int]:
-        """The scopes whose incident grades no longer end: it is one too many of a day, and no person has acted since."""
+        """How many raises within a day each scope has, or would have with one now, where they are too many.
+
+        An incident with so many is ended by a person only; a scope is left out once a person has acted.
+        """
         held = {}
-        for alert in self._alerts:
-            if alert.rule != rule.alert or alert.state is not AlertState.FIRING:
-                continue
-            scope, since = alert.scope, alert.since
-            count = incidents.count_started(connection, rule=alert.rule, scope=scope, since=since - DAY_S, until=since)
-            if count >= MOST_RAISES and not self._was_settled(connection, scope, since=since):
+        recent = incidents.started_by_scope(connection, rule=rule.alert, since=self._now - DAY_S)
+        firing = {each.scope: each.since for each in self._alerts if _fires(each, rule)}
+        for scope in recent.keys() | firing.keys():
+            since = firing.get(scope)
+            if since is None:
+                count = len(recent[scope]) + 1
+            else:
+                read = partial(incidents.started_by_scope, connection, rule=rule.alert)
+                count = sum(at <= since for at in read(since=since - DAY_S).get(scope, ()))
+            if count >= MOST_RAISES and (since is None or not self._was_settled(connection, scope, since=since)):
                 held[scope] = count
         return held
 
@@ -300,6 +307,10 @@ class GradeEvidence:
 
 
 _BLANK: Final = detectors.DetectorState()
+
+
+def _fires(alert: ScopedAlert, rule: QualityRule) -> bool:
+    return alert.rule == rule.alert and alert.state is AlertState.FIRING
 
 
 def _newest_first(of_routes: Iterable[list[DecidedGrade]]) -> list[DecidedGrade]:

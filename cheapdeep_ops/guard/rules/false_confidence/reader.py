@@ -86,6 +86,8 @@ class FalseConfidenceReader(SignalReader):
         """
         if finding.signal["limit"] is None:
             return False
+        if announced.get("signal", {}).get("raises_in_day") != finding.signal.get("raises_in_day"):
+            return True
         effect = self._effect(connection, scope, started_at)
         effect_kind = effect.kind.value if effect else ""
         return has_left_interval(announced, finding) or announced.get("effect_kind") != effect_kind

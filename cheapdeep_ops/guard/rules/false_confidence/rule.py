@@ -12,8 +12,8 @@ from cheapdeep_ops.units import DAY_S
 class QualityRule(Rule):
     """Too many answers that the cheap tier is sure of are wrong.
 
-    The limit is a rate, or `normal`: the rate of a route's own grades. The rule judges a route from `normal_grades` grades
-    on, and learns fast until it has `first_grades`; it goes on learning while nothing is suspected. A sequential test
+    The limit is a rate, or `normal`: the rate of a route's own grades. A route is judged from `normal_grades` on, and
+    learns fast until it has `first_grades`. It goes on learning while nothing is suspected. A sequential test
     over grades decides when it fires. While the rate is at its limit, that is at most once in 1 / `alpha` grades. While
     it fires, only calls since its start count, shipped and withheld ones. It resolves when a second test finds the rate
     below the alarm level, and the rate's interval lies below it with `release_confidence`. At the alarm level that test
@@ -31,7 +31,7 @@ class QualityRule(Rule):
     max_grades: Count = 800
     max_age: Seconds = Field(default=14.0 * DAY_S, gt=0)
     alpha: Alpha = 8e-6
-    release_alpha: Alpha = 2e-4
+    release_alpha: Alpha = 1.5e-4
     release_confidence: Confidence = 0.95
 
     @model_validator(mode="after")
