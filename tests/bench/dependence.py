@@ -58,7 +58,6 @@ class Limits:
         ended = run <= 0
         self.asked[ended] = 0
         self.latest[:, ended] = 0
-        growth = growth / self.dispersion[:, None]
         usual = np.full(len(growth), dependence.QUESTION_SHARE)
         if self.share.any():
             usual = np.array([dependence.evidence_share(each) for each in self.share])
@@ -72,7 +71,7 @@ class Limits:
         growth = np.where(growth > 0, np.maximum(np.minimum(growth, room), 0), growth)
         self.asked = np.where(repeats[:, None], np.maximum(self.asked + growth, 0), self.asked)
         self.latest = np.concatenate([self.latest[1:], growth[None]])
-        return growth
+        return growth / self.dispersion[:, None]
 
     def learn(self, wrong, run):
         """Take in the grades, after `limited`; the usual share is not learned."""

@@ -157,7 +157,7 @@ class TestTheDispersion:
     def test_divides_all_growth(self):
         grown = given_by(apart([True, False]), traffic=Traffic(dispersion=2.0))
         assert grown[1] == tuple(each / 2 for each in DOWN)
-        assert grown[0] == pytest.approx([min(each / 2, NEEDED / 10) for each in UP])
+        assert grown[0] == pytest.approx([min(each, NEEDED / 10) / 2 for each in UP])
 
     def test_is_not_learned_from_an_incident_and_not_while_evidence_grows(self):
         learner = TrafficLearner(Traffic())

@@ -373,6 +373,27 @@ def test_one_call_can_be_forgotten(do, history, call_id):
     assert do(candidates.forget_call, call_id) == 0
 
 
+@pytest.mark.parametrize(
+    ("purge", "left"),
+    [
+        (lambda do: candidates.forget(do.store, before=NOW), ["new", "new"]),
+        (lambda do: candidates.trim(do.store, most=1), ["new", "new"]),
+        (lambda do: do(candidates.forget_call, "new"), ["old", "old"]),
+    ],
+)
+def test_a_fingerprint_is_removed_with_the_content(do, store, purge, left):
+    for name, at in (("old", NOW - 100), ("new", NOW)):
+        waiting(do, row(name, at=at, fingerprint=name), now=at)
+        do(candidates.settle, name, CandidateState.GRADED)
+        # A grade may have no reason.
+        do(grades.add, grade_row(name, called_at=at, reason="", fingerprint=name))
+    read = do(grades.known_after, grades.GraderVersion(model="m", prompt="p"), grade_id=0, route="support")
+    assert [each.fingerprint for each in read] == ["old", "new"]
+    purge(do)
+    stored = [*column(store, "fingerprint").values(), *column(store, "fingerprint", GRADE).values()]
+    assert [each for each in stored if each] == left
+
+
 @pytest.mark.parametrize("call_id", ["nobody", "old-skipped", "old-unchosen"])
 def test_of_a_call_without_content_nothing_is_forgotten(do, history, call_id):
     before = content(history, "")

@@ -10,7 +10,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.inserts import combined, prepare, table_name
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import HEAD, migrate
-from cheapdeep_ops.store.tables.call_tables import Bucket, Process, Total
+from cheapdeep_ops.store.tables.call_tables import Bucket, Process, SecretRow, Total
 from cheapdeep_ops.store.tables.grade_tables import Candidate
 from cheapdeep_ops.store.upsert import target_of
 

@@ -8,7 +8,7 @@ log(1 / alpha), must come from many places. Of it
 - one second gives at most a third;
 - each run of six neighbouring observations gives at most a third.
 
-Where the rate has varied more between blocks of observations than chance explains, all growth is divided by the
+Where the rate has varied more between blocks of observations than chance explains, all growth is then divided by the
 dispersion (McCullagh, Nelder 1989, Generalized Linear Models, 4.5).
 
 A usual question gives at most its usual share and three standard errors of it. A service that always sends one text has
@@ -22,9 +22,9 @@ counts for a share in full only in times without evidence, else a tenth. So a ro
 never calm, is bounded for some 300 observations, and not for ever.
 
 Why the promise of the e-detector holds: a bet's factor for one observation has a mean of at most 1, given the past.
-Its growth is divided by a number of at least 1, and then bounded from above by a number that is known before the
-answer is graded. By Jensen's inequality, the mean of the factor's root is at most 1 too, and a bound makes it smaller
-only. So each bet stays a supermartingale, and false alarms come no sooner. Losses are never bounded.
+Its growth is bounded from above by a number that is known before the answer is graded, which makes the factor smaller
+only. Then it is divided by a number of at least 1; by Jensen's inequality, the mean of the factor's root is at most 1
+too. So each bet stays a supermartingale, and false alarms come no sooner. Losses are never bounded.
 """
 
 import math
@@ -170,8 +170,6 @@ class GrowthLimiter:
             self._seconds.clear()
             self._latest.clear()
         growth, question, second = observed.growth, observed.question, int(observed.at)
-        if self._traffic.dispersion > 1:
-            growth = tuple(grown / self._traffic.dispersion for grown in growth)
         by_question, by_second = self._questions.get(question), self._seconds.get(second)
         if max(growth) > 0:
             growth = self._bounded(growth, question, by_question, by_second)
@@ -180,7 +178,9 @@ class GrowthLimiter:
         if question and (by_question is not None or max(growth) > 0):
             _add(self._questions, question, by_question, growth)
         self._latest.append(growth)
-        return growth
+        # Bounded first: else a bounded gain would stay as it is, and only the losses that outweigh it would shrink.
+        widened = self._traffic.dispersion
+        return tuple(grown / widened for grown in growth) if widened > 1 else growth
 
     def _bounded(self, growth: Growth, question: str, by_question: Growth | None, by_second: Growth | None) -> Growth:
         """The growth that is left for an observation of a question in a second that have given so much."""
