@@ -115,7 +115,7 @@ def test_many_processes_agree_on_one_key(tmp_path):
     keys, ready = [], threading.Barrier(8)
 
     def read():
-        direct = DirectStore(url, patience_s=5.0)
+        direct = DirectStore(url, patience_s=5.0, folder=tmp_path)
         ready.wait()
         keys.append(fingerprint_key(direct))
         direct.close()
@@ -132,7 +132,7 @@ def test_many_processes_agree_on_one_key(tmp_path):
 
 def test_a_key_stays_as_it_is(tmp_path):
     url = f"sqlite:///{tmp_path}/store.db"
-    store, direct = Store(url), DirectStore(url, patience_s=1.0)
+    store, direct = Store(url), DirectStore(url, patience_s=1.0, folder=tmp_path)
     migrate(store)
     keep_key(store, KEY)
     keep_key(store, b"another")

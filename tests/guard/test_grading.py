@@ -185,7 +185,7 @@ class Told:
 
 
 def test_a_grade_is_a_row_with_its_judge_its_call_its_tokens_and_its_cost(api, make, store):
-    keep(store, "a", shipped=False, confidence=0.85, kept_share=0.05)
+    keep(store, "a", shipped=False, confidence=0.85, kept_share=0.05, fingerprint="f" * 32)
     api.enqueue(verdict("incorrect", "It is not so.", usage=USAGE))
     assert make(sample_rate=0.02).run(NOW) == 1
     found = graded(store)["a"]
@@ -196,6 +196,7 @@ def test_a_grade_is_a_row_with_its_judge_its_call_its_tokens_and_its_cost(api, m
         "shipped": False, "confidence": 0.85, "policy_version": 3, "inclusion": 0.02, "batch": False, **TOKENS,
         "second": False,
         "cost_nusd": NUSD, "model": HAIKU, "tier": 0, "prompt_version": "", "steered": False,
+        "fingerprint": "f" * 32,
     }  # fmt: skip
     assert states(store) == {"a": "graded"}
     (received,) = api.requests

@@ -4,7 +4,7 @@ import pytest
 
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
-from cheapdeep_ops.store import policies, processes, recording
+from cheapdeep_ops.store import fingerprint_key, policies, processes, recording
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.inserts import combined, prepare, table_name
@@ -20,6 +20,7 @@ TARGETS = [
     (recording.TOTAL, Total),
     (recording.PROCESS, Process),
     (recording.CANDIDATE, Candidate),
+    (fingerprint_key.SECRET, SecretRow),
 ]
 PATIENCE_S = 0.1
 
