@@ -69,7 +69,8 @@ class Limits:
             most = np.maximum(most, sums)
         room = np.minimum(room, self.needed * dependence.RUN_SHARE - most)
         growth = np.where(growth > 0, np.maximum(np.minimum(growth, room), 0), growth)
-        self.asked = np.where(repeats[:, None], np.maximum(self.asked + growth, 0), self.asked)
+        asked = np.round(np.maximum(self.asked + growth, 0), dependence._DECIMALS)
+        self.asked = np.where(repeats[:, None], asked, self.asked)
         self.latest = np.concatenate([self.latest[1:], growth[None]])
         return growth / self.dispersion[:, None]
 

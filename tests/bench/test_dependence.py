@@ -39,7 +39,7 @@ def test_many_routes_at_once_are_bounded_as_one_is():
 
             detectors[place] = detectors[place].after_all([seen], limit=limit)
             many.share[place] = learners[place].usual_share("again")
-        np.testing.assert_allclose(cusum, [each.runs for each in detectors], atol=1e-3)
+        np.testing.assert_allclose(cusum, [each.runs for each in detectors], atol=1e-6)
         np.testing.assert_allclose(many.dispersion, [each.dispersion for each in learners])
     assert many.dispersion.max() > 1
 
