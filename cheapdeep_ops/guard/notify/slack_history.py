@@ -161,6 +161,7 @@ def _at(client: WebClient, ref: MessageRef, channel: str) -> Message | None:
 def _delete(client: WebClient, channel: str, ts: str) -> None:
     try:
         client.chat_delete(channel=channel, ts=ts)
+        _log.info("a message that was posted twice is deleted: channel %s, ts %s", channel, ts)
     except SlackApiError as error:
         if code_of(error) in _STAYS:
             _log.info("Slack keeps a message that was posted twice: %s", code_of(error))
