@@ -257,9 +257,16 @@ class Notifier:
             if incident_id is not None and not is_alone:
                 ids = in_doubt.delivery_ids(connection, attempt.receiver, incident_id)
         age_s = now - (attempt.since if since is None else since)
-        found = sender.reconcile(
-            Doubt(delivery_ids=ids, ref=ref, in_thread=bool(in_thread), age_s=age_s, last_channel=last_channel)
+        where = Doubt(
+            delivery_ids=ids,
+            ref=ref,
+            in_thread=bool(in_thread),
+            age_s=age_s,
+            last_channel=last_channel,
+            # A guard that was frozen may have an old record. If two guards keep different messages, none may stay.
+            deletes=False,
         )
+        found = sender.reconcile(where)
         if found is None:
             return ref, False
         if found.ref != ref:
