@@ -2,6 +2,7 @@
 
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,11 +83,31 @@ def _messages(world: World, found: Findings) -> None:
     found.check(bool(incidents), "no incident began: the run shows nothing")
     open_ones = [each["id"] for each in incidents if each["resolved_at"] is None]
     found.check(not open_ones, f"incidents {open_ones} never ended")
+    known = {each["id"] for each in incidents}
     posts = [each for each in world.slack.posts if "EscalationStorm" in each.text]
-    found.figures["messages"] = len(posts)
-    found.check(len(posts) == len(incidents), f"{len(posts)} messages for {len(incidents)} incidents")
+    messages = Counter(each.metadata.get("event_payload", {}).get("incident_id") for each in posts)
+    lines = Counter(_digest_lines(world))
+    found.figures.update(messages=messages.total(), digest_lines=lines.total())
+    twice = [each for counts in (messages, lines) for each, times in counts.items() if times > 1]
+    found.check(not twice, f"incidents {twice} have two messages, or two lines of a digest")
+    # An incident that began and ended while its messages did not arrive has no message, but a line of a digest.
+    untold = known - messages.keys() - lines.keys()
+    found.check(not untold, f"incidents {sorted(untold)} have neither a message nor a line of a digest")
+    strange = [each.text for each in posts if each.metadata.get("event_payload", {}).get("incident_id") not in known]
+    found.check(not strange, f"messages of no incident: {strange}")
     red = [each.text for each in posts if "resolved" not in each.text]
     found.check(not red, f"messages that do not say that it is over: {red}")
+    waited = world.rows("SELECT max(delivered_at - since) AS s FROM delivery WHERE state = 'delivered'")[0]["s"]
+    found.figures["longest_wait_s"] = None if waited is None else round(waited, 1)
+
+
+def _digest_lines(world: World) -> Iterator[int]:
+    """The incidents that the digests in Slack tell of."""
+    shown = [each.metadata.get("event_payload", {}).get("delivery_id") for each in world.slack.posts]
+    sent = world.rows("SELECT d.delivery_id, o.payload FROM delivery d JOIN outbox o ON o.id = d.message_id")
+    for each in sent:
+        if each["delivery_id"] in shown and each["payload"]["kind"] == "digest":
+            yield from (item["incident_id"] for item in each["payload"]["items"])
 
 
 def _policies(world: World, found: Findings) -> None:

@@ -349,6 +349,43 @@ def test_what_slack_refuses_for_good_is_asked_for_ever_more_rarely(store, slack,
     assert (len(slack.posts), queue(store)["waiting"]) == (20, 0)
 
 
+def test_a_message_that_slack_refuses_once_does_not_wait_for_the_outage_before_that_too(store, slack):
+    incident = begin(store)
+    notifier = Notifier(store, {"slack": bot(slack)})
+    with slack.outage():
+        deliver(notifier, *(NOW + second for second in (0, 2, 6, 14, 30)))
+    slack.fail_with("internal_error")
+    deliver(notifier, NOW + 62)
+    end(store, incident, NOW + 63)
+    deliver(notifier, NOW + 64)
+    (post,) = slack.posts
+    assert "resolved" in post.text
+
+
+def test_pauses_that_slack_asked_for_do_not_make_the_pause_after_a_failure_longer(store, slack):
+    begin(store)
+    notifier = Notifier(store, {"slack": bot(slack)})
+    slack.rate_limit(5, retry_after_s=1)
+    deliver(notifier, *(NOW + second for second in range(5)))
+    with slack.outage():
+        deliver(notifier, NOW + 5)
+    deliver(notifier, NOW + 7)
+    assert len(slack.posts) == 1
+
+
+def test_a_guard_that_sends_again_after_an_hour_does_not_count_the_failures_before(store, slack):
+    begin(store)
+    first, second = (Notifier(store, {"slack": bot(slack)}) for _ in range(2))
+    with slack.outage():
+        deliver(first, *(NOW + second for second in (0, 2, 6, 14, 30)))
+    deliver(second, NOW + 60)
+    begin(store, NOW + HOUR_S)
+    with slack.outage():
+        deliver(first, NOW + HOUR_S)
+    deliver(first, NOW + HOUR_S + 2)
+    assert len(slack.posts) == 2
+
+
 # Receivers
 
 

@@ -1,5 +1,7 @@
 """What a person reads in Slack after answers that were lost, requests that were late, and guards that were killed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from cheapdeep_ops.errors import DeliveryError, LeaseLostError
@@ -325,6 +327,29 @@ def test_a_guard_that_was_frozen_while_it_posted_leaves_one_message(office, slac
     office.deliver(1)
     assert [each.ts for each in slack.posts] == [post.ts]
     assert "resolved" in slack.posts[0].text
+
+
+def test_two_guards_that_read_at_once_do_not_delete_the_messages_of_each_other(office, slack):
+    class Late(BotSender):
+        def send(self, payload, ref):
+            slack.apply_late()
+            return super().send(payload, ref)
+
+    office.begin()
+    slack.delay(method=POST)
+    office.deliver()
+    where = {"token": slack.token, "channel": "C0ALERTS", "base_url": slack.url, "timeout_s": 30}
+    frozen, acting = (Notifier(office.store, {"slack": make(**where)}) for make in (BotSender, Late))
+    reading, deleting = slack.hold("conversations.history", "before"), slack.hold("chat.delete", "before")
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(frozen.deliver, office.clock() + 3)
+        assert reading.reached.wait(30)
+        pool.submit(acting.deliver, office.clock() + 20)
+        assert deleting.reached.wait(30), "the acting guard posts too, and is about to delete the double"
+        reading.release()
+        slack.wait_for(lambda _: len(slack.posts) == 1, 30)
+        deleting.release()
+    assert len(slack.posts) == 1
 
 
 def test_a_guard_that_has_lost_its_lease_ends_its_reading_and_blames_no_message(office, caplog):

@@ -119,6 +119,8 @@ class _Reading:
         if newest is not None and not newest.is_waiting and found.delivery_id != newest.delivery_id:
             payload = {**self.complete(newest.payload), "delivery_id": newest.delivery_id}
             place = self.sender.send(payload, place)
+            _log.info("incident %s at %s showed an old state and is edited again", incident_id, self.receiver)
         if place != ref:
+            _log.info("incident %s at %s goes on with another message, ts %s", incident_id, self.receiver, place.ts)
             moved = partial(in_doubt.move, channel=place.channel, ts=place.ts)
             self.store.transact(lambda connection: moved(connection, self.receiver, incident_id))

@@ -38,7 +38,10 @@ _LONGEST_WAIT_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """The pause of a receiver after `failures` in a row, in Unix seconds."""
+    """The pause of a receiver or of one message after `failures` in a row, in Unix seconds.
+
+    A pause that a receiver asked for is no failure.
+    """
 
     since: float
     until: float
@@ -72,8 +75,11 @@ class Notifier:
         self._monotonic = monotonic
         self._new_id = new_id
         self._doubts = DoubtWatch(store, complete=self._with_examples)
-        self._rests: dict[str, Rest] = {}
-        """The pauses of receivers. Those that a receiver asked for are stored too, so that a restart keeps them."""
+        self._rests: dict[tuple[str, int | None], Rest] = {}
+        """The pauses of receivers as a whole (None), and of single messages that a receiver refused, by their ids.
+
+        Those that a receiver asked for are stored too, so that a restart keeps them.
+        """
 
     def deliver(self, now: float, *, patience_s: float = _PATIENCE_S) -> int:
         """Send all that is due at `now`; returns how many deliveries are done.
@@ -84,6 +90,8 @@ class Notifier:
         No attempt begins after `patience_s` seconds, but one attempt may last longer. A receiver that is out of reach,
         or asks for a pause, gets no further message in this run; the rest stays due.
         """
+        # What failed long ago says nothing: this guard may have had no lease meanwhile, or the message is gone.
+        self._rests = {key: rest for key, rest in self._rests.items() if now - rest.until <= _LONGEST_WAIT_S}
         known = self._route(now)
         active = [name for name in self._senders if not self._is_resting(name, known.get(name), now)]
         for name in active:
@@ -133,15 +141,17 @@ class Notifier:
                 return
             plan = catch_up(backlogs.waiting(connection, receiver), now=now)
         if not plan.is_empty:
+            late = "messages to %s are late: %s are left out, and %s incidents that are over are lines of a digest"
+            _log.info(late, receiver, len(plan.superseded), len(plan.over))
             delivery_id = self._new_id()
             self._store.transact(
                 lambda connection: store_catch_up(connection, receiver, plan, delivery_id=delivery_id, now=now)
             )
 
     def _is_resting(self, receiver: str, known: KnownReceiver | None, now: float) -> bool:
-        rest = self._rests.get(receiver)
+        rest = self._rests.get((receiver, None))
         if rest is not None and known is not None and (known.retried_at or 0.0) > rest.since:
-            del self._rests[receiver]
+            del self._rests[receiver, None]
             rest = None
         ends = (rest.until if rest else now, known.resting_until or now if known else now)
         # A longer pause is impossible, so the clock was set back: the pause is ignored.
@@ -182,7 +192,8 @@ class Notifier:
         except DeliveryError as error:
             self._record(attempt, error, now)
             return error
-        self._rests.pop(attempt.receiver, None)
+        for message_id in (None, attempt.message_id):
+            self._rests.pop((attempt.receiver, message_id), None)
         if ref is None:
             self._store.transact(lambda connection: deliveries.skipped(connection, attempt, at=now))
             return None
@@ -246,11 +257,21 @@ class Notifier:
             if incident_id is not None and not is_alone:
                 ids = in_doubt.delivery_ids(connection, attempt.receiver, incident_id)
         age_s = now - (attempt.since if since is None else since)
-        found = sender.reconcile(
-            Doubt(delivery_ids=ids, ref=ref, in_thread=bool(in_thread), age_s=age_s, last_channel=last_channel)
+        where = Doubt(
+            delivery_ids=ids,
+            ref=ref,
+            in_thread=bool(in_thread),
+            age_s=age_s,
+            last_channel=last_channel,
+            # A guard that was frozen may have an old record. If two guards keep different messages, none may stay.
+            deletes=False,
         )
+        found = sender.reconcile(where)
         if found is None:
             return ref, False
+        if found.ref != ref:
+            taken_over = "message %s to %s: an earlier post without an answer is there and is taken over, ts %s"
+            _log.info(taken_over, attempt.message_id, attempt.receiver, found.ref.ts)
         return (ref if in_thread else found.ref), found.delivery_id == attempt.delivery_id
 
     def _record(self, attempt: PendingDelivery, error: DeliveryError, now: float) -> None:
@@ -261,9 +282,8 @@ class Notifier:
             self._store.transact(lambda connection: deliveries.failed(connection, attempt, at=now, error=str(error)))
             return
         _log.warning("%s did not arrive (attempt %s): %s", what, attempt.attempts, error)
-        until = (
-            self._pause(attempt.receiver, error, now) if error.is_about_all else now + _backoff_s(attempt.attempts - 1)
-        )
+        # A message must not wait for minutes because the receiver as a whole was down at its earlier attempts.
+        until = self._pause((attempt.receiver, None if error.is_about_all else attempt.message_id), error, now)
 
         def work(connection: Connection) -> None:
             sent = error.may_be_sent
@@ -273,13 +293,16 @@ class Notifier:
 
         self._store.transact(work)
 
-    def _pause(self, receiver: str, error: DeliveryError, now: float) -> float:
-        """Let a receiver rest; returns until when."""
-        before = self._rests.get(receiver)
+    def _pause(self, what: tuple[str, int | None], error: DeliveryError, now: float) -> float:
+        """Let a receiver, or one message to it, rest; returns until when."""
+        before = self._rests.get(what)
         failures = before.failures if before else 0
-        wait_s = _backoff_s(failures) if error.retry_after_s is None else error.retry_after_s
-        self._rests[receiver] = Rest(since=now, until=now + wait_s, failures=failures + 1)
-        return now + wait_s
+        if error.retry_after_s is None:
+            rest = Rest(since=now, until=now + _backoff_s(failures), failures=failures + 1)
+        else:
+            rest = Rest(since=now, until=now + error.retry_after_s, failures=failures)
+        self._rests[what] = rest
+        return rest.until
 
 
 def _is_at(known: KnownReceiver | None, target: str) -> bool:
@@ -299,7 +322,7 @@ def _as_told_now(delivery: PendingDelivery, now: float) -> Payload:
     return {**payload, **changes}
 
 
-def _backoff_s(attempts: int) -> float:
-    """Seconds to wait after so many failed attempts: each wait is twice the last one, up to five minutes."""
+def _backoff_s(failures: int) -> float:
+    """Seconds to wait after so many earlier failures: each wait is twice the last one, up to five minutes."""
     # After 16 doublings the longest wait is reached; ever larger powers would overflow.
-    return min(_FIRST_WAIT_S * 2.0 ** min(attempts, 16), _LONGEST_WAIT_S)
+    return min(_FIRST_WAIT_S * 2.0 ** min(failures, 16), _LONGEST_WAIT_S)

@@ -66,6 +66,8 @@ class Doubt:
     """Where the receiver's newest message of any incident is: a hint, for an address that is only a name."""
     is_kept: bool = True
     """Whether one message stays; False if another message says what it says."""
+    deletes: bool = True
+    """Whether doubles are deleted; False while a message is being sent, when `ref` may be out of date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class Reconciler(Sender, Protocol):
     """A sender that can read what its receiver shows."""
 
     def reconcile(self, doubt: Doubt) -> Found | None:
-        """Find the message of `doubt`, and delete its doubles.
+        """Find the message of `doubt`, and delete its doubles if `doubt.deletes`.
 
         Returns None if none stays, or if the receiver cannot be read: then a message is sent at least once. Raises
         DeliveryError if the receiver cannot be read at present.

@@ -254,7 +254,7 @@ class BotSender:
             return method(**{**content, **without}, **place)
 
     def reconcile(self, doubt: Doubt) -> Found | None:
-        """Find the message of `doubt` in the channel or the thread, and delete its doubles.
+        """Find the message of `doubt` in the channel or the thread, and delete its doubles if `doubt.deletes`.
 
         Returns None if there is none, if the channel's id is not known yet, or if the bot may not read the history: it
         lacks the scope `channels:history` or `groups:history`, or is no member. Raises DeliveryError.

@@ -58,13 +58,14 @@ def is_channel_id(channel: str) -> bool:
 
 
 def reconcile(client: WebClient, doubt: Doubt, *, channel: str) -> Found | None:
-    """Find the message of `doubt` in the channel with this id, and delete its doubles; None if none stays.
+    """Find the message of `doubt` in the channel with this id, and delete its doubles if it says so; None without any.
 
     Raises SlackApiError, and what else slack_sdk and urllib raise.
     """
     own = [each for each in _messages(client, doubt, channel) if _delivery_id(each) in doubt.delivery_ids]
     kept = _kept(client, own, doubt, channel) if doubt.is_kept else None
-    for double in (each for each in own if kept is None or each["ts"] != kept["ts"]):
+    doubles = [each for each in own if kept is None or each["ts"] != kept["ts"]]
+    for double in doubles if doubt.deletes else ():
         _delete(client, channel, double["ts"])
     if kept is None:
         return None
@@ -161,6 +162,7 @@ def _at(client: WebClient, ref: MessageRef, channel: str) -> Message | None:
 def _delete(client: WebClient, channel: str, ts: str) -> None:
     try:
         client.chat_delete(channel=channel, ts=ts)
+        _log.info("a message that was posted twice is deleted: channel %s, ts %s", channel, ts)
     except SlackApiError as error:
         if code_of(error) in _STAYS:
             _log.info("Slack keeps a message that was posted twice: %s", code_of(error))
