@@ -29,7 +29,7 @@ class CallFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ReportedOutcome:
     """What a source says about an answer, and the facts that the sender claims of the call."""
 
     call_id: str
@@ -59,7 +59,7 @@ def calls_of(connection: Connection, call_ids: Collection[str]) -> dict[str, Cal
     return known
 
 
-def put(connection: Connection, outcomes: Sequence[Outcome], *, now: float) -> int:
+def put(connection: Connection, outcomes: Sequence[ReportedOutcome], *, now: float) -> int:
     """Store outcomes; returns how many of their calls the store does not have.
 
     The last verdict of a source on a call replaces its earlier one. A repeat of the stored verdict changes nothing.
