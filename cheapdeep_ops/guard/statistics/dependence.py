@@ -33,6 +33,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from cheapdeep_ops.guard.statistics.dispersion import significant_ratio
 from cheapdeep_ops.guard.statistics.sequential import Observed
 
 QUESTION_SHARE: Final = 0.1
@@ -47,8 +48,11 @@ RUN_SHARE: Final = 1 / 3
 RUN: Final = 6
 """The number of observations that count as neighbours."""
 
-CALM_EVIDENCE: Final = 1.0
-"""The most evidence in calm times. With 0, a route whose target is a little too low would have none."""
+USUAL_EVIDENCE: Final = 1.0
+"""The most evidence in times that show what is usual. With 0, a route with a target a little too low would have none.
+
+`false_confidence.calm` has a limit of its own for what is normal.
+"""
 
 _STANDARD_ERRORS: Final = 3.0
 """How far above its usual share a question may give."""
@@ -225,7 +229,7 @@ class TrafficLearner:
 
     def learn(self, observed: Observed, run: float) -> None:
         """Take in one more observation; `run` is the evidence before it, infinite during an incident."""
-        is_calm = run <= CALM_EVIDENCE
+        is_calm = run <= USUAL_EVIDENCE
         if is_calm:
             self._settle()
         # A hit may begin a run of evidence.
@@ -241,7 +245,7 @@ class TrafficLearner:
         if self._waiting:
             self._blocks = [*self._blocks, *self._waiting][-_MOST_BLOCKS:]
             self._waiting.clear()
-            self.dispersion = dispersion(self._blocks)
+            self.dispersion = dispersion_of_blocks(self._blocks)
 
     def _count(self, question: str, weight: float) -> None:
         """Count a question among the most frequent ones, never too high (Misra, Gries 1982)."""
@@ -261,11 +265,11 @@ def evidence_share(usual: float) -> float:
     return share if share < 1 else math.inf
 
 
-def dispersion(blocks: Sequence[int], *, size: int = BLOCK) -> float:
+def dispersion_of_blocks(blocks: Sequence[int], *, size: int = BLOCK) -> float:
     """How many times the variance between blocks of `size` observations is that of a constant rate, at least 1.
 
-    `blocks` are their hits. It is 1 unless Pearson's statistic is significant, by the cube root of Wilson and Hilferty
-    (1931). The largest value among several lengths of blocks counts.
+    `blocks` are their hits. It is 1 unless Pearson's statistic is significant. The largest value among several lengths
+    of blocks counts.
     """
     found = 1.0
     for joined in _JOINED:
@@ -274,13 +278,11 @@ def dispersion(blocks: Sequence[int], *, size: int = BLOCK) -> float:
             break
         latest = blocks[len(blocks) - count * joined :]
         hits = [sum(latest[start : start + joined]) for start in range(0, len(latest), joined)]
-        mean, free = sum(hits) / count, count - 1
+        mean = sum(hits) / count
         chance = mean * (1 - mean / (size * joined))
-        if chance <= 0:
-            continue
-        ratio, spread = sum((each - mean) ** 2 for each in hits) / chance / free, 2 / (9 * free)
-        if (ratio ** (1 / 3) - (1 - spread)) / math.sqrt(spread) > _SIGNIFICANT:
-            found = max(found, ratio)
+        if chance > 0:
+            squares = sum((each - mean) ** 2 for each in hits) / chance
+            found = max(found, significant_ratio(squares, count - 1, standard_errors=_SIGNIFICANT))
     return found
 
 
