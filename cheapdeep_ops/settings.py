@@ -353,7 +353,7 @@ class Settings(BaseSettings):
 
     @property
     def kept_anchors(self) -> int:
-        """The largest number of labelled answers whose text is kept; 0 if it is not, or if no content may be stored."""
+        """The largest number of labelled answers whose text is kept; 0 if none may be."""
         return self.max_anchors if self.keep_anchors and self.retain_content_days else 0
 
     @property

@@ -1,6 +1,7 @@
 """Outcomes: what users, or programs for them, say about answers.
 
-Users report what bothers them, so outcomes are no random sample: no rule and no estimate of false confidence has them.
+Users report what bothers them, so outcomes are no random sample. No rule and no estimate of false confidence reads
+them.
 """
 
 from collections.abc import Collection, Sequence

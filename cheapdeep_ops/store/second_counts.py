@@ -24,7 +24,7 @@ class SecondCounts(NamedTuple):
 
     @property
     def base_mask(self) -> int:
-        """The seconds with a base escalation, as bits; one of them, where only their number is known to be above 0."""
+        """The seconds with a base escalation, as bits; one bit if it is only known that there are some."""
         return (self.base_seconds or 1) if self.base_escalated else 0
 
     def within(self, width_s: int) -> Self:

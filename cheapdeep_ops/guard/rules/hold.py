@@ -1,7 +1,7 @@
 """When rules on grades keep their state, because the grader itself has changed.
 
-While such an alert fires, and at most for the time that its rule says, no grade counts that is made then: neither now
-nor later. After that time the rules read new grades again, and a person is asked.
+Grades that are made while such an alert fires never count, for at most the time that its rule says. After that time the
+rules read new grades again, and a person is asked.
 """
 
 from collections.abc import Sequence

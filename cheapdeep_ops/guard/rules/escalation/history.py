@@ -1,4 +1,4 @@
-"""A storm rule over recorded data: windows move over stored seconds, of which one hour is in memory at a time.
+"""A storm rule over recorded data. Windows move over stored seconds, of which one hour is in memory at a time.
 
 Seconds are stored for an hour. An older period is read in minutes, and evaluated once a minute. The minutes of two
 days are in memory, because windows may reach back by one.

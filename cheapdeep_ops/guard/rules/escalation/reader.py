@@ -115,7 +115,7 @@ class _Source:
         return replace(past, variation=variation)
 
     def _reached(self) -> Past:
-        """The minutes of the routes that have too few calls in the long window, as far back as they need them."""
+        """The minutes before the seconds, of routes with too few calls in the long window, as far back as needed."""
         until = past_until(self._rule, self._now)
         since = math.ceil((self._now - self._rule.reach) / MINUTE_S) * MINUTE_S
         if since >= until:

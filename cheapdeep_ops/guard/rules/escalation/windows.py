@@ -118,7 +118,7 @@ class EscalationWindows:
         since = self._since(routes)
         added: dict[int, _Entry] = {}
         for route in routes:
-            # A call before the end of the last incident of the scope, or of its route, is no evidence for a new one.
+            # A call before the end of the last incident of its scope or route is no evidence for a new one.
             over = max(self.over.get(scope, 0.0), self.over.get(route, 0.0))
             seconds = self.seconds.get(route, ())
             for second in seconds[bisect_left(seconds, since, key=_AT) :]:
