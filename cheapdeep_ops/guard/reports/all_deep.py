@@ -1,7 +1,7 @@
 """What the deep tier alone would have cost, with an interval: from the length of its answers beside cheap ones.
 
 The routers estimate the output of a shipped call from the cheap answer's length, times the ratio of the tokenizers.
-Here that is replaced by what calls of the route show that both tiers answered in the last 30 days: shadow calls, and
+Here it is estimated from calls of the route that both tiers answered in the last 30 days. Those are shadow calls, and
 calls that a raise escalated. Where only doubtful cheap answers were compared, the interval reaches from the routers'
 estimate to theirs. Answers of which the cheap tier is sure may differ from them.
 """
