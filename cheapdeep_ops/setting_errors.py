@@ -16,7 +16,7 @@ CONFIG_FILE: Final = "CHEAPDEEP_CONFIG_FILE"
 """The variable with the path of a TOML file, whose keys are setting names in lower case; the environment wins."""
 
 _SECRET_WORDS: Final = ("token", "webhook", "key", "secret", "password")
-"""If a key or value has one of these words, its error shows no value: it may be a secret under a wrong key."""
+"""An error shows no value if the key or the value has one of these words: it may be a secret under a wrong key."""
 
 _LOGIN: Final = re.compile(r":[^@]*@")
 """A user and a password before a host."""

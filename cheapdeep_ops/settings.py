@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -16,27 +16,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from cheapdeep_ops import setting_errors
 from cheapdeep_ops.addresses import guard_url_trouble, is_guard_url, is_web_address
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.model_names import is_same_model, model_name
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
 from cheapdeep_ops.pricing import PriceOverride
-from cheapdeep_ops.setting_errors import CONFIG_FILE, PREFIX, faults, unknown_variables, variable_of
+from cheapdeep_ops.setting_errors import CONFIG_FILE, PREFIX, faults, unknown_variables
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
 from cheapdeep_ops.units import DAY_S, WEEK_S
 from cheapdeep_ops.values import Tier
-
-__all__ = [
-    "CONFIG_FILE",
-    "PREFIX",
-    "Settings",
-    "filled_text",
-    "is_web_address",
-    "likely_settings",
-    "valid_text",
-    "variable_of",
-]
 
 _NOT_IN_MODELS: Final = " ;[]\"'"
 """Characters that no model's name has, and that other ways to write a list have."""
@@ -58,11 +46,6 @@ def filled_text(text: str) -> str:
     if not text.strip():
         raise ValueError("needs at least one character that is not a space")
     return valid_text(text)
-
-
-def likely_settings(name: str, others: Iterable[str] = ()) -> list[str]:
-    """The settings, or `others`, that a wrong name probably stands for, the likeliest first."""
-    return setting_errors.likely_settings(name, [*Settings.model_fields, *others])
 
 
 class Settings(BaseSettings):
@@ -370,7 +353,7 @@ class Settings(BaseSettings):
 
     @property
     def kept_anchors(self) -> int:
-        """The largest number of labelled answers whose text is kept; 0 if it is not, or if no content may be stored."""
+        """The largest number of labelled answers whose text is kept; 0 if none may be."""
         return self.max_anchors if self.keep_anchors and self.retain_content_days else 0
 
     @property

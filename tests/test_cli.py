@@ -27,7 +27,7 @@ from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.store import anchors, incidents, outcomes, policies, processes
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.outcomes import CallFacts, Outcome
+from cheapdeep_ops.store.outcomes import CallFacts, ReportedOutcome
 from cheapdeep_ops.store.schema import HEAD, migrate
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic, SimulatedSlack
 from tests.endpoint import listening
@@ -822,7 +822,7 @@ def test_a_person_accepts_the_grader_as_it_is(capsys, graded):
 
 
 def test_what_users_say_is_shown_beside_and_not_in_the_grades(capsys, graded):
-    told = Outcome(call_id="call-0", source="form", is_wrong=True, claimed=CallFacts())
+    told = ReportedOutcome(call_id="call-0", source="form", is_wrong=True, claimed=CallFacts())
     graded.transact(partial(outcomes.put, outcomes=[told], now=time()))
     line = "1 of 1 reports say wrong (100.0%); by route: support 1 of 1; no random sample"
     assert [line in run(capsys, command)[1] for command in ("report", "status")] == [True, True]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from cheapdeep_ops.admission import Admitted
+from cheapdeep_ops.call_counters import Counters
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.http.flush_bodies import read_candidates, read_flush, read_names
 from cheapdeep_ops.guard.http.flushes import _store_candidates, _store_flush
@@ -52,7 +53,7 @@ from cheapdeep_ops.store.senders import (
     apply_flush,
 )
 from cheapdeep_ops.units import DAY_S, HOUR_S
-from cheapdeep_ops.values import Counters, Decision, Name, Outcome
+from cheapdeep_ops.values import Decision, Name, Outcome
 
 NOW = 1_800_000_000
 OPEN_S = 10

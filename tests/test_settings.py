@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from cheapdeep_ops import Settings, SettingsError
-from cheapdeep_ops.settings import CONFIG_FILE, PREFIX, likely_settings
+from cheapdeep_ops.setting_errors import CONFIG_FILE, PREFIX, likely_settings
 from cheapdeep_ops.treatment import Treatment
 
 DEFAULTS = {
@@ -282,7 +282,7 @@ def test_any_setting_with_one_wrong_letter_is_found(name, data):
     at = data.draw(st.integers(0, len(name) - 1))
     wrong = data.draw(st.sampled_from([name[:at] + name[at + 1 :], name[:at] + "x" + name[at:]]))
     assume(wrong not in Settings.model_fields and len(name) > 4)
-    assert name in likely_settings(wrong.upper())
+    assert name in likely_settings(wrong.upper(), Settings.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ Method = Callable[..., object]
 
 
 def is_traced(method: Method, *, plain: bool = False) -> bool:
-    """Whether each call of `method` has a span that is not ours; `plain` if it is known that `is_plain` is true."""
+    """Whether each call of `method` has a span that is not ours. `plain` means that `is_plain` is known to be true."""
     client = _client_of(method)
     if plain:
         return _traces_itself(client)

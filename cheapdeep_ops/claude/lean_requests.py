@@ -31,11 +31,11 @@ _SDK_LOG: Final = logging.getLogger("anthropic._base_client")
 _ENCODER: Final = json.JSONEncoder(check_circular=False, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 """The SDK's settings for JSON; other than the SDK, it refuses types that need conversion.
 
-It recurses to the end in a body that contains itself, so that the SDK gets it, and says what is wrong.
+In a body that contains itself it recurses until it fails. So the SDK gets the body, and says what is wrong.
 """
 
 ENDS_WITHIN_S: Final = "cheapdeep_ends_within_s"
-"""The extension of a request that its sender gives up after so many seconds, wherever it waits then."""
+"""The extension of a request with the seconds after which its sender gives it up, wherever it waits then."""
 
 _HEADERS_OF_ARGUMENTS: Final = frozenset({"anthropic-user-profile-id", "anthropic-workspace-id"})
 """Headers that the SDK makes from arguments. Without an argument, the client's header stays."""

@@ -38,7 +38,7 @@ _COMPLETED: Final = re.compile(f"{_NO_CODE}[0-9a-fA-F]{{4}}")
 _AND_WORK: Final = 3
 _EACH_WORK: Final = 6
 _RARE, _RARE_LETTER, _FEW = 40, 16, 64
-"""Escapes are few if there is one in 40 characters, one letter in 16 that may begin one, and 64 different ones."""
+"""Few escapes: at most one in 40 characters, 64 different ones, and one letter in 16 that may begin one."""
 
 _CHARACTERS_A_PASS: Final = 64
 """The characters of a pass in C that count as one unit of work."""
@@ -51,7 +51,7 @@ def prepare_escapes() -> None:
 
 
 def seen_without_escapes(text: str, work: Work) -> str | None:
-    """What is seen of the ASCII text once its few escapes are undone, in small letters; None if they are not few."""
+    """What is seen of an ASCII text with few escapes once they are undone, in small letters; None if it has many."""
     # Imported here, because its table of entities takes 2 ms to load and most texts have none.
     from html import unescape  # noqa: PLC0415
 

@@ -21,7 +21,7 @@ PERIOD_S: Final = 6.0 * HOUR_S
 """The longest period whose calls are compared; then a new one begins."""
 
 SETTLED_S: Final = 600.0
-"""How long before the period a route was admitted that may lose its place: by then, every process counts it by name."""
+"""A route may lose its place if it was admitted so long before the period: every process then counts it by name."""
 
 _TIMES: Final = 3
 _FEWEST: Final = 100
@@ -46,7 +46,7 @@ class Calls:
         calls: Counter[str] = Counter()
         for process, names in self.folded.items():
             known = before.folded.get(process, {})
-            # A process tells of its busiest names only. The others had at most the calls of the last one.
+            # A process reports its busiest names only. The others had at most as many calls as the last of these.
             untold = min(known.values()) if len(known) >= TOLD_NAMES else 0
             for name, count in names.items():
                 calls[name] += _grown(count, known[name]) if name in known else max(count - untold, 0)
@@ -59,9 +59,10 @@ def _grown(calls: int, before: int) -> int:
 
 
 def exchanges(rare: Mapping[str, int], folded: Mapping[str, int]) -> dict[str, str]:
-    """The admitted routes that give their place to a folded one, and that one; by their calls in one period; pure.
+    """The admitted routes that give up their place, with the folded route that gets it; pure.
 
-    A folded route needs a hundred calls, and three times those of the other, so that places do not change to and fro.
+    Both arguments have calls by route in one period. A folded route needs 100 calls, and three times those of the
+    other. So places do not change to and fro.
     """
     busiest = sorted((name for name, calls in folded.items() if calls >= _FEWEST), key=lambda name: -folded[name])
     rarest = sorted(rare, key=lambda name: (rare[name], name))

@@ -11,7 +11,7 @@ _LONGEST: Final = 300
 
 def progress_summary(why: Why) -> Iterator[str]:
     """The threshold of the route, and the rules that have found no problem."""
-    pinned = "" if why["pin"] is None else "; a person has pinned it, so rules only tell"
+    pinned = "" if why["pin"] is None else "; a person has pinned it, so rules only report"
     yield f"{scope_text(why['route'])}: threshold {why['threshold']:g}{pinned}"
     calm = sorted({each["rule"] for each in why["rules"] if _is_calm(each)})
     if calm:

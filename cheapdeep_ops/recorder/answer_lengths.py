@@ -11,10 +11,10 @@ _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 def answer_lengths(decision: Decision) -> Mapping[str, int]:
-    """What a decision adds to the counters of output tokens: of its shipped answer, or of the two that it compares.
+    """What a decision adds to the counters of output tokens: of its shipped answer, or of two answers to compare.
 
-    A call compares two answers if a triage tier gave one and the deep tier answered, too: in shadow mode, behind a
-    raise, or after a doubtful answer. Replies that were not read to their end are left out.
+    A call has two answers to compare if a triage tier and the deep tier answered it. That is so in shadow mode, because
+    of a raise, or after a doubtful answer. Replies that were not read to their end are left out.
     """
     if decision.shipped:
         tokens = _answer_tokens(decision.hops[-1])
@@ -33,7 +33,7 @@ def answer_lengths(decision: Decision) -> Mapping[str, int]:
 
 
 def _answer_tokens(hop: Hop) -> int:
-    """The output tokens of a triage answer, less the JSON around it; 0 if it gave none, or was not read to its end."""
+    """The output tokens of a triage answer, less the JSON around it; 0 without an answer that was read to its end."""
     if hop.verdict is None or hop.verdict.answer is None or hop.usage is None or hop.usage.is_estimate:
         return 0
     return max(hop.usage.output_tokens - ENVELOPE_TOKENS, 0)

@@ -93,7 +93,7 @@ class CandidateQueue:
             self._keep(KeptCall(decision=decision, exchange=exchange, share=share), redact or self._redact)
 
     def _share_in_force(self) -> float:
-        """The share of answers to keep, from 0 to 1: less if many wait, because that is no matter of the answer."""
+        """The share of answers to keep, from 0 to 1: less if many wait. It does not depend on the answer."""
         waiting = self.waiting
         if waiting >= _CAPACITY:
             return 0.0

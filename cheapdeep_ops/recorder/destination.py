@@ -44,7 +44,7 @@ class News(NamedTuple):
 class Destination(Protocol):
     """Takes one process's rows and tells it the policies. Used by one thread at a time.
 
-    Every method but `await_news` and `close` raises StoreError if the destination cannot be reached or used, and
+    Every method but `await_news` and `close` raises StoreError if the destination cannot be reached or used. They raise
     AskedToWaitError if it asks to wait.
     """
 

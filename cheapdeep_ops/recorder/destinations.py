@@ -27,7 +27,7 @@ def destination_of(
 
 
 def spool_of(settings: "Settings", folder: Path) -> Spool | None:
-    """The files for what a database does not take; a guard gives each process a name that no other can use."""
+    """The files for what a database does not take; None for a guard, which gives each process a name of its own."""
     if settings.spool_dir is None or settings.is_store_remote:
         return None
     return Spool(folder / settings.spool_dir, settings.store_url, folder)

@@ -78,7 +78,7 @@ class NameCounts:
         """Count all that waited for admission."""
         if admitted is not self._settled_with:
             self._settled_with = admitted
-            # Few are told of: those that have their place by now would hide the others.
+            # The store gets only a few names, so those that have a place by now would hide the others.
             for name in [each for each in self._folded_names if admitted.counted(each) == each]:
                 del self._folded_names[name]
         for name, calls in buffer.undecided.items():

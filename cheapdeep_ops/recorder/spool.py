@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cheapdeep_ops.values import COUNTERS, Counters
+from cheapdeep_ops.call_counters import COUNTERS, Counters
 
 if TYPE_CHECKING:
     from cheapdeep_ops.recorder.destination import Destination

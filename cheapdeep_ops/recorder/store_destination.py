@@ -21,9 +21,9 @@ _PATIENCE_S: Final = 0.25
 """How long one write waits for the store's lock; the thread then reads the policies and retries at once."""
 
 POLL_S: Final = 1 / 3
-"""How often a process looks for news: 99 of 100 changes of a policy are to be followed within half a second.
+"""The seconds between two looks of a process for news.
 
-At rest, waking up is what costs most.
+Processes are to follow 99 of 100 policy changes within half a second. At rest, waking up costs most.
 """
 
 _LOOK_EVERY_S: Final = 2.0
@@ -97,7 +97,7 @@ class StoreDestination:
 
     def await_news(self, wake: "Wake", seconds: float) -> bool:
         """See `Destination.await_news`."""
-        # The loop of a process at rest, which has most of its costs: it does nothing beside the look itself.
+        # A process at rest spends most of its time here, so the loop does nothing beside the look itself.
         now, store = time.monotonic(), self._opened
         end, beside = now + seconds, store.news_socket if store else None
         each_s = POLL_S if beside is None else seconds

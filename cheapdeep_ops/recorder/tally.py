@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from cheapdeep_ops.call_counters import COUNTERS, Counters
 from cheapdeep_ops.histogram import duration_bin
 from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.recorder.answer_lengths import answer_lengths
 from cheapdeep_ops.units import NUSD_PER_USD
-from cheapdeep_ops.values import COUNTERS, OTHER, Counters, Decision, Hop, Outcome
+from cheapdeep_ops.values import OTHER, Decision, Hop, Outcome
 
 _MOST: Final[Mapping[str, int]] = {"models": 50, "origins": 50, "base_origins": 0, "triage_errors": 20}
 """The largest number of names in one mapping: callers choose them, and a row must stay bounded."""

@@ -59,8 +59,9 @@ def _wrong_client(router: str, client: object, *, is_async: bool) -> str:
 
 def _unknown(router: str, option: str, known: Iterable[str]) -> str:
     """What is wrong with an argument that neither the router nor the SDK's client has, and what to write instead."""
-    # Imported here, because a router without a fault needs neither.
-    from cheapdeep_ops.settings import Settings, likely_settings, variable_of  # noqa: PLC0415
+    # Imported here, because a router without a fault needs none of these.
+    from cheapdeep_ops.setting_errors import likely_settings, variable_of  # noqa: PLC0415
+    from cheapdeep_ops.settings import Settings  # noqa: PLC0415
     from cheapdeep_ops.suggestions import did_you_mean  # noqa: PLC0415
 
     def written(name: str) -> str:
@@ -69,7 +70,7 @@ def _unknown(router: str, option: str, known: Iterable[str]) -> str:
 
     if option in _OF_A_CALL:
         return f"{router} has no argument {option}: it belongs to a call, messages.create({option}=...)"
-    question = did_you_mean(map(written, likely_settings(option, [*_OWN, *known])[:1]))
+    question = did_you_mean(map(written, likely_settings(option, [*Settings.model_fields, *_OWN, *known])[:1]))
     advice = question or "settings are arguments of Settings"
     return f"{router} has no argument {option}: {advice}{_DEEP_MODEL if option == 'model' else ''}"
 

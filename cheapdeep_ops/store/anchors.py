@@ -23,12 +23,11 @@ _DECIDED: Final = (Grade.CORRECT.value, Grade.INCORRECT.value)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledCall:
-    """The labels of one call by all people, the call's first grade, and when it began (Unix time)."""
+    """The labels of one call by all people, and the call's first grade."""
 
     call_id: str
     labels: tuple[str, ...]
     first: str
-    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +43,20 @@ def labelled(connection: Connection) -> list[LabelledCall]:
     """The labelled calls, in the order of their first grades; a second grader's grades do not count."""
     decided = (_GRADE.c.verdict.in_(_DECIDED), _GRADE.c.second.is_(False))
     graded = (
-        select(_LABEL.c.call_id, _LABEL.c.verdict.label("label"), _GRADE.c.id, _GRADE.c.verdict, _GRADE.c.called_at)
+        select(_LABEL.c.call_id, _LABEL.c.verdict.label("label"), _GRADE.c.id, _GRADE.c.verdict)
         .join_from(_LABEL, _GRADE, _LABEL.c.call_id == _GRADE.c.call_id)
         .where(*decided)
         .order_by(_GRADE.c.id, _LABEL.c.author)
     )
-    calls: dict[str, tuple[int, str, float, list[str]]] = {}
+    calls: dict[str, tuple[int, str, list[str]]] = {}
     for row in connection.execute(graded):
         # A later grade of the call, by another version of the grader, has the labels once more.
-        first = calls.setdefault(row.call_id, (row.id, row.verdict, row.called_at, []))
+        first = calls.setdefault(row.call_id, (row.id, row.verdict, []))
         if first[0] == row.id:
-            first[3].append(row.label)
+            first[2].append(row.label)
     return [
-        LabelledCall(call_id=call_id, labels=tuple(labels), first=verdict, at=at)
-        for call_id, (_, verdict, at, labels) in calls.items()
+        LabelledCall(call_id=call_id, labels=tuple(labels), first=verdict)
+        for call_id, (_, verdict, labels) in calls.items()
     ]
 
 

@@ -31,8 +31,8 @@ _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
 _IS_OPEN: Final = and_(_CANDIDATE.c.state.in_(_OPEN), _CANDIDATE.c.answer.is_not(None))
 """Selects the samples that may still be graded: not settled yet, and their content is stored."""
 
-_SAYS_SOMETHING: Final = or_(_GRADE.c.reason != "", _GRADE.c.fingerprint != "")
-"""Selects the grades that say something of the text of their call."""
+_REVEALS_TEXT: Final = or_(_GRADE.c.reason != "", _GRADE.c.fingerprint != "")
+"""Selects grades with a reason or a fingerprint, which reveal something of their call's text."""
 
 _HAS_CONTENT: Final = _CANDIDATE.c.answer.is_not(None)
 _IS_MERE_SKIP: Final = and_(_CANDIDATE.c.state == CandidateState.SKIPPED.value, _CANDIDATE.c.inclusion.is_(None))
@@ -236,8 +236,8 @@ def withdraw(connection: Connection, intent: str) -> None:
 def forget(store: Store, *, before: float, limit: int = _AT_ONCE) -> int:
     """Remove the content of calls that began before `before`; returns the number of calls.
 
-    Works in transactions of `limit` rows. Ungraded samples expire. Counts and grades stay, but not
-    the grades' reasons and fingerprints.
+    Works in transactions of `limit` rows. Ungraded samples expire. Counts and grades stay, but not the grades' reasons
+    and fingerprints.
     """
     return _forget(store, _CANDIDATE.c.at < before, _GRADE.c.called_at < before, limit)
 
@@ -264,7 +264,7 @@ def forget_call(connection: Connection, call_id: str) -> int:
 def _forget(store: Store, which: ColumnElement[bool], graded: ColumnElement[bool], limit: int) -> int:
     columns = _CANDIDATE.c
     some = select(columns.call_id).where(which, or_(_HAS_CONTENT, _IS_MERE_SKIP)).limit(limit)
-    has_reason = and_(graded, _SAYS_SOMETHING)
+    has_reason = and_(graded, _REVEALS_TEXT)
     # Reasons go first: `trim` computes its limit from the stored content, so that an interrupted run can be repeated.
     _in_chunks(
         store,
@@ -286,7 +286,7 @@ def _empty(connection: Connection, which: ColumnElement[bool]) -> int:
 
 def _empty_reasons(connection: Connection, which: ColumnElement[bool]) -> int:
     """Remove the graders' reasons, which may quote the answer, and fingerprints; returns how many grades had any."""
-    return connection.execute(update(_GRADE).where(which, _SAYS_SOMETHING).values(reason="", fingerprint="")).rowcount
+    return connection.execute(update(_GRADE).where(which, _REVEALS_TEXT).values(reason="", fingerprint="")).rowcount
 
 
 def _in_chunks(store: Store, some: Select[*tuple[Any, ...]], change: Callable[[Connection, Sequence[Any]], int]) -> int:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from cheapdeep_ops.store.counts import COUNTS, SUMS, RouteCounts, Sums, TrafficMix
 from cheapdeep_ops.store.second_counts import SecondCounts, by_route_of
-from cheapdeep_ops.store.spans import FOREVER, WIDTHS, Span, finest, spans_of
+from cheapdeep_ops.store.spans import AFTER_ALL_ROWS, WIDTHS, Span, finest, spans_of
 from cheapdeep_ops.store.tables.call_tables import Bucket, Horizon, Rollup, Total
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.units import HOUR_S, MINUTE_S
@@ -292,7 +292,7 @@ def _counted_in(
     """
     if _is_open(connection, until):
         # Nothing follows, so the rows of the present hour and day answer too, which are not complete yet.
-        until = FOREVER
+        until = AFTER_ALL_ROWS
     # One statement sees one state of the store, in which each call is either folded or not.
     spans = spans_of(since, until, _horizons(connection), step_s=step_s)
     folded = _folded_in(spans, scope, by_route="route" in names)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
+from cheapdeep_ops.call_counters import Counters
 from cheapdeep_ops.units import USD_PER_NUSD
-from cheapdeep_ops.values import Counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

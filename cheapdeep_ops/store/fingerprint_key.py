@@ -17,7 +17,7 @@ def fingerprint_key(store: DirectStore) -> bytes:
     """The store's key, which is made if it has none. Raises StoreError."""
     stored = store.read(_query(store.dialect))
     if not stored:
-        # Another process may be faster, so the key is read again.
+        # Another process may have stored its key first, so it is read again.
         keep_key(store, secrets.token_bytes(_BYTES))
         stored = store.read(_query(store.dialect))
     if not stored:

@@ -1,6 +1,7 @@
 """Outcomes: what users, or programs for them, say about answers.
 
-Users report what bothers them, so outcomes are no random sample: no rule and no estimate of false confidence has them.
+Users report what bothers them, so outcomes are no random sample. No rule and no estimate of false confidence reads
+them.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,7 +30,7 @@ class CallFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ReportedOutcome:
     """What a source says about an answer, and the facts that the sender claims of the call."""
 
     call_id: str
@@ -59,7 +60,7 @@ def calls_of(connection: Connection, call_ids: Collection[str]) -> dict[str, Cal
     return known
 
 
-def put(connection: Connection, outcomes: Sequence[Outcome], *, now: float) -> int:
+def put(connection: Connection, outcomes: Sequence[ReportedOutcome], *, now: float) -> int:
     """Store outcomes; returns how many of their calls the store does not have.
 
     The last verdict of a source on a call replaces its earlier one. A repeat of the stored verdict changes nothing.

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal, NamedTuple
 
 from cheapdeep_ops.admission import Admitted
+from cheapdeep_ops.call_counters import Counters
 from cheapdeep_ops.policy import PolicyBook, ScopeState
 from cheapdeep_ops.store.admission import version_query
 from cheapdeep_ops.store.clock import StoreTime
@@ -27,7 +28,6 @@ from cheapdeep_ops.store.inserts import (
     table_name,
     write_accepted,
 )
-from cheapdeep_ops.values import Counters
 
 Kind = Literal["router", "guard"]
 _BEFORE_POLICY: Final = 5

@@ -24,7 +24,7 @@ class SecondCounts(NamedTuple):
 
     @property
     def base_mask(self) -> int:
-        """The seconds with a base escalation, as bits; one of them, where only their number is known to be above 0."""
+        """The seconds with a base escalation, as bits; one bit if it is only known that there are some."""
         return (self.base_seconds or 1) if self.base_escalated else 0
 
     def within(self, width_s: int) -> Self:
@@ -60,11 +60,11 @@ def by_route_of(rows: Sequence[tuple[str, SecondCounts]]) -> dict[str, list[Seco
             seconds[route].append(each)
         return dict(seconds)
     # Seconds of some processes may not be folded yet: they go into the entry of their minute.
-    merged: dict[tuple[int, str], SecondCounts] = {}
+    entries: dict[tuple[int, str], SecondCounts] = {}
     for route, each in rows:
         entry = each.within(MINUTE_S) if (each.at - each.at % MINUTE_S, MINUTE_S) in folded else each
-        before = merged.get((entry.at, route))
-        merged[entry.at, route] = entry if before is None else before.plus(entry)
-    for (_, route), entry in sorted(merged.items()):
+        before = entries.get((entry.at, route))
+        entries[entry.at, route] = entry if before is None else before.plus(entry)
+    for (_, route), entry in sorted(entries.items()):
         seconds[route].append(entry)
     return dict(seconds)

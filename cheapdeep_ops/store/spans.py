@@ -13,7 +13,7 @@ from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 WIDTHS: Final = (1, MINUTE_S, HOUR_S, DAY_S)
 """The widths of folded rows in seconds, the finest first; each is a multiple of those before."""
 
-FOREVER: Final = 10**12 * DAY_S
+AFTER_ALL_ROWS: Final = 10**12 * DAY_S
 """A time after all rows (Unix time); a multiple of all widths."""
 
 _ALWAYS: Final = 2**62

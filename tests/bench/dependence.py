@@ -76,7 +76,7 @@ class Limits:
 
     def learn(self, wrong, run):
         """Take in the grades, after `limited`; the usual share is not learned."""
-        calm = (run <= dependence.CALM_EVIDENCE) & (self.waiting > 0)
+        calm = (run <= dependence.USUAL_EVIDENCE) & (self.waiting > 0)
         if calm.any():
             self._settle(np.nonzero(calm)[0])
         self.n += 1

@@ -4,7 +4,13 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from cheapdeep_ops.guard.statistics.dependence import Given, GrowthLimiter, Traffic, TrafficLearner, dispersion  # noqa: E402
+from cheapdeep_ops.guard.statistics.dependence import (  # noqa: E402
+    Given,
+    GrowthLimiter,
+    Traffic,
+    TrafficLearner,
+    dispersion_of_blocks,
+)
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed  # noqa: E402
 from tests.bench import dependence  # noqa: E402 - it needs numpy
 
@@ -46,7 +52,7 @@ def test_many_routes_at_once_are_bounded_as_one_is():
 
 @pytest.mark.parametrize("blocks", [[2] * 100, [0] * 100, [0, 9] * 60, [Random(1).randrange(6) for _ in range(90)]])
 def test_the_dispersion_of_many_is_that_of_each(blocks):
-    assert dependence.dispersions(np.array([blocks])) == pytest.approx([dispersion(blocks)])
+    assert dependence.dispersions(np.array([blocks])) == pytest.approx([dispersion_of_blocks(blocks)])
 
 
 def test_a_question_that_is_asked_again_and_again_makes_hardly_any_false_alarm():

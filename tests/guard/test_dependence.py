@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.statistics.dependence import (
     GrowthLimiter,
     Traffic,
     TrafficLearner,
-    dispersion,
+    dispersion_of_blocks,
     evidence_share,
 )
 from cheapdeep_ops.guard.statistics.intervals import Estimate
@@ -144,7 +144,10 @@ class TestNeighbours:
 class TestTheDispersion:
     def test_is_one_where_the_rate_is_steady(self):
         random = Random(1)
-        found = [dispersion([sum(random.random() < 0.03 for _ in range(50)) for _ in range(200)]) for _ in range(50)]
+        found = [
+            dispersion_of_blocks([sum(random.random() < 0.03 for _ in range(50)) for _ in range(200)])
+            for _ in range(50)
+        ]
         assert sum(each > 1 for each in found) <= 3
 
     def test_is_that_of_rates_that_vary_from_day_to_day(self):
@@ -152,7 +155,7 @@ class TestTheDispersion:
         for _ in range(40):
             rate = random.choice([0.01, 0.09])
             blocks += [sum(random.random() < rate for _ in range(50)) for _ in range(5)]
-        assert 2 < dispersion(blocks) < 16
+        assert 2 < dispersion_of_blocks(blocks) < 16
 
     def test_divides_all_growth(self):
         grown = given_by(apart([True, False]), traffic=Traffic(dispersion=2.0))

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cheapdeep_ops.addresses import is_web_address
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.incidents.links import BOARD, links_of, runbook_link
 from cheapdeep_ops.guard.notify.messages import details
 from cheapdeep_ops.guard.notify.slack import rendered
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.settings import Settings, is_web_address
+from cheapdeep_ops.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PLACES = {

@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.actions.outcomes import LARGEST_BODY, OutcomeOf
 from cheapdeep_ops.guard.http.api import _Bounded
 from cheapdeep_ops.guard.state_text import outcomes_words
 from cheapdeep_ops.store import expiry, grades
-from cheapdeep_ops.store.outcomes import CallFacts, Outcome, put
+from cheapdeep_ops.store.outcomes import CallFacts, ReportedOutcome, put
 from cheapdeep_ops.store.tables.grade_tables import OutcomeRow
 from cheapdeep_ops.store.tables.row import table_of
 from tests.guards import serving, tokens_file
@@ -212,7 +212,9 @@ def test_old_ones_are_deleted(guard, client):
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 def test_both_databases_keep_one_outcome_for_each_key(store):
     def said(call_id, source, is_wrong):
-        return Outcome(call_id=call_id, source=source, is_wrong=is_wrong, claimed=CallFacts(route="é", confidence=0.5))
+        return ReportedOutcome(
+            call_id=call_id, source=source, is_wrong=is_wrong, claimed=CallFacts(route="é", confidence=0.5)
+        )
 
     first = [said("a", "x", True), said("b", "x", True), said("a", "y", False)]
     assert store.transact(lambda connection: put(connection, first, now=START)) == 2

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cheapdeep_ops.access.known_tokens import exposed, read_tokens
+from cheapdeep_ops.addresses import is_web_address
 from cheapdeep_ops.claude.profiles import UNKNOWN, is_assumed, profile_of
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.cli.guard_client import connected
@@ -30,7 +31,7 @@ from cheapdeep_ops.pricing import PriceBook
 from cheapdeep_ops.recorder.guard_connection import GuardConnection
 from cheapdeep_ops.recorder.policy_follower import refusal
 from cheapdeep_ops.recorder.wire import POLICIES_PATH, WIRE_HEADER, WIRE_VERSION
-from cheapdeep_ops.settings import Settings, is_web_address
+from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import anchors, processes
 from cheapdeep_ops.store.clock import SKEW_S
 from cheapdeep_ops.store.engine import Store

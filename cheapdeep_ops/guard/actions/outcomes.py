@@ -11,7 +11,7 @@ from cheapdeep_ops.guard.report_types.outcomes import StoredOutcomes
 from cheapdeep_ops.settings import filled_text
 from cheapdeep_ops.store import outcomes
 from cheapdeep_ops.store.engine import Connection
-from cheapdeep_ops.store.outcomes import CallFacts, Outcome
+from cheapdeep_ops.store.outcomes import CallFacts, ReportedOutcome
 
 OUTCOMES_PATH: Final = "/api/v1/outcomes"
 LARGEST_BODY: Final = 1_000_000
@@ -87,6 +87,6 @@ def _stored(context: ActionContext, request: OutcomeOf | OutcomesRequest) -> Sto
     return {"received": len(told), "unknown": unknown}
 
 
-def _outcome(told: OutcomeOf) -> Outcome:
+def _outcome(told: OutcomeOf) -> ReportedOutcome:
     claimed = CallFacts(route=told.route, tier=told.tier, confidence=told.confidence, called_at=told.at)
-    return Outcome(call_id=told.call_id, source=told.source, is_wrong=told.outcome == "wrong", claimed=claimed)
+    return ReportedOutcome(call_id=told.call_id, source=told.source, is_wrong=told.outcome == "wrong", claimed=claimed)

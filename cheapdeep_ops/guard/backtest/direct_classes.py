@@ -23,8 +23,8 @@ _CERTAINTY: Final = 0.95
 class DirectClass:
     """An input class of a route whose share of base escalations is surely above `break_even`.
 
-    There, a triage costs as much as the deep calls that it spares. `saved_usd` is the mean for each triaged call, in US
-    dollars, if the class were sent straight to the deep tier.
+    There, a triage costs as much as the deep calls that it saves. `saved_usd` is in US dollars: the mean for each
+    triaged call if the class were sent straight to the deep tier.
     """
 
     route: str

@@ -18,8 +18,8 @@ _TOP: Final = 2
 _TOP_SHARE: Final = 0.7
 """The share of the error that `ErrorSharing.SHARED` spends on the highest thresholds, and their number.
 
-Over resamples of recorded answers of five models this recommended a threshold in 58% of cases, and 43% of all answers
-shipped. With the other two it was 47% and 50%, and 36% and 37% shipped (`tests/bench/advising.py`).
+Over resamples of recorded answers of five models, `SHARED` recommended a threshold in 58% of cases, and 43% of all
+answers shipped. With `SEQUENCE` and `GRID` it was 47% and 50%, and 36% and 37% shipped (`tests/bench/advising.py`).
 """
 
 
@@ -58,10 +58,10 @@ def recommended(
 ) -> Recommendation:
     """The lowest of `thresholds` at which P(wrong given confidence >= threshold) <= `limit`, with `certainty`.
 
-    A grade is (confidence, whether it is wrong), drawn uniformly and independently; `limit` and `certainty` are in
-    (0, 1). Thresholds and `test` must be fixed without looking at the grades. Source: Learn then Test (Angelopoulos et
-    al. 2021, arXiv:2110.01052), exact binomial p-values; the fallback procedure (Wiens, Dmitrienko 2005, J. Biopharm.
-    Stat. 15, 929) from the highest threshold down: a threshold that holds passes its part of the error on to the next.
+    A grade is (confidence, whether it is wrong), drawn uniformly and independently; `limit` and `certainty` are in (0,
+    1). Thresholds and `test` must be fixed without looking at the grades. Source: Learn then Test (Angelopoulos et al.
+    2021, arXiv:2110.01052), exact binomial p-values; the fallback procedure (Wiens, Dmitrienko 2005, J. Biopharm. Stat.
+    15, 929) from the highest threshold down. A threshold that holds passes its part of the error on to the next.
     """
     recommendation = Recommendation(threshold=None, shipped=None)
     passed_on = 0.0

@@ -140,7 +140,7 @@ def most_per_day(budget: float, answers: float) -> float:
     """The number of grades and waiting samples in 24 hours at which a route gets no more by suspicion.
 
     `answers` is the number of its confident answers in that time. Calm grades count too, so the number grows with the
-    budget. A fixed number would be spent by calm alone on a large route, and nothing would be left for a suspicion.
+    budget. On a large route, calm times alone would spend a fixed number, and leave nothing for a suspicion.
     """
     return max(_SUFFICIENT, _OVER_BUDGET * budget * answers)
 
@@ -165,7 +165,8 @@ def shares(
     `hot` routes are under suspicion or raised: all of their candidates are graded. Routes that are `learning` their
     first grades spend LEARNING times the budget. Those in `whole` spend the budget, because their threshold has changed
     or they have learned little. All others spend the calm share of it. A raised route that has reached the number of
-    `most_per_day` is `paced`: it spends that evenly over a day, so that the end of the incident is seen at any hour.
+    `most_per_day` is `paced`. It spends that number evenly over a day, so that the end of the incident is seen at any
+    hour.
     """
     # In proportion to the square root of its answers: 1% of the traffic gets 10% as many grades, and not 1%.
     # Source: Bankier (1988), Power allocations, The American Statistician 42, 174.

@@ -84,7 +84,7 @@ def _after(state: Mapping[str, Any], counted: Mapping[str, int]) -> tuple[dict[s
 
 
 def _coarse(counted: Mapping[str, int]) -> Counter[str]:
-    """The calls by confidence in bins that are finer above 80, and by base outcome; each call is in one of both."""
+    """The calls by confidence, in bins that are finer above 80, and by base outcome: each call counts twice."""
     bins: Counter[str] = Counter()
     escalated = counted.get(counters.BASE_ESCALATED, 0)
     stated = {name: count for name, count in counted.items() if name != counters.BASE_ESCALATED}

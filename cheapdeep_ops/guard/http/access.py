@@ -1,6 +1,5 @@
 """Who may use the HTTP API and the console: the role that each path needs, and the check of a token."""
 
-import ipaddress
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 
 from cheapdeep_ops.access.known_tokens import KnownTokens
 from cheapdeep_ops.access.tokens import Refusal, Role, Token
+from cheapdeep_ops.addresses import is_loopback
 from cheapdeep_ops.settings import Settings
 
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
@@ -56,13 +56,3 @@ class Access(KnownTokens):
 def http_error(refusal: Refusal) -> HTTPException:
     """A refusal as FastAPI sends it."""
     return HTTPException(refusal.status, refusal.detail, refusal.headers)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens at `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -14,12 +14,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.access.tokens import Role
+from cheapdeep_ops.addresses import is_loopback
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
 from cheapdeep_ops.guard.actions.operation import ActionContext, Route
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
 from cheapdeep_ops.guard.actions.outcomes import LARGEST_BODY, OUTCOMES_PATH
 from cheapdeep_ops.guard.formatting import duration
-from cheapdeep_ops.guard.http.access import Access, is_loopback
+from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.endpoints import endpoint_of, within_route
 from cheapdeep_ops.guard.http.version import API_VERSION
 from cheapdeep_ops.guard.incidents.attention import active_silences

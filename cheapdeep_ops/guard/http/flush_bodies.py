@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final, NamedTuple, NotRequired, Required
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic does not read that of `typing` before Python 3.12
 
+from cheapdeep_ops.call_counters import Counters
 from cheapdeep_ops.recorder.wire import BodyError
 from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 from cheapdeep_ops.store.senders import Flush, Identity
 from cheapdeep_ops.units import DAY_S
-from cheapdeep_ops.values import ALL_ROUTES, Counters, Name
+from cheapdeep_ops.values import ALL_ROUTES, Name
 
 _LARGEST: Final = 2**31 - 1
 _LARGEST_SUM: Final = 2**63 - 1

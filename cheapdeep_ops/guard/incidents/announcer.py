@@ -106,7 +106,7 @@ class Announcer:
 
     def _is_reminder_due(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""
-        # Only a person ends such an incident, so it is told again every day, also if it is acknowledged.
+        # Only a person ends such an incident, so its message is repeated every day, even if it is acknowledged.
         if update.finding.signal.get("raises_in_day") and update.alert.state is AlertState.FIRING:
             is_day_over = self._now - (incident.called_for_at or incident.started_at) >= DAY_S
             if is_day_over and not self._is_silenced(incident.rule, incident.scope):

@@ -3,7 +3,8 @@
 from typing import Final
 from urllib.parse import urlencode
 
-from cheapdeep_ops.settings import Settings, is_web_address
+from cheapdeep_ops.addresses import is_web_address
+from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 BOARD: Final = "cheapdeep-routing"

@@ -34,6 +34,6 @@ class Why(Record):
     route: str
     threshold: Annotated[float, Field(description="in force for the route")]
     pin: Annotated[
-        float | None, Field(description="the threshold that a person has pinned; while it is, rules only tell")
+        float | None, Field(description="the threshold that a person has pinned; while it is, rules only report")
     ]
     rules: list[RuleProgress]

@@ -1,9 +1,9 @@
 """What the deep tier alone would have cost, with an interval: from the length of its answers beside cheap ones.
 
-The routers estimate a shipped call from the cheap answer's length, times the ratio of the tokenizers. Here the output
-part of that is replaced by what calls of the same route showed that both tiers answered: shadow calls and calls behind
-a raise, of the last 30 days. Where only doubtful cheap answers were compared, the interval reaches from the routers'
-estimate to what those say, because answers of which the cheap tier is sure may be others.
+The routers estimate the output of a shipped call from the cheap answer's length, times the ratio of the tokenizers.
+Here it is estimated from calls of the route that both tiers answered in the last 30 days. Those are shadow calls, and
+calls that a raise escalated. Where only doubtful cheap answers were compared, the interval reaches from the routers'
+estimate to theirs. Answers of which the cheap tier is sure may differ from them.
 """
 
 import math
@@ -35,7 +35,7 @@ _NAMES: Final = tuple(f"{kind}{part}" for kind in _KINDS for part in ("", "_toke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteAnswers:
-    """The shipped answers of one route: their output tokens, and how many of the deep tier's stand for one of them.
+    """The shipped answers of one route: their output tokens, and the deep tier's tokens for each of them.
 
     `compared` is the number of calls that say so; they had sure cheap answers if `is_sure`, else doubtful ones. The
     ratio is None if it is unknown.
@@ -50,7 +50,7 @@ class RouteAnswers:
 def all_deep_of(
     connection: Connection, settings: Settings, sums: Sums, *, since: float, until: float
 ) -> AllDeep | None:
-    """The cost of the deep tier alone for the calls of `[since, until)`; None if nothing is known of its answers."""
+    """The cost of the deep tier alone for calls of `[since, until)`; None if nothing is known of its answers."""
     shipped = counters.grouped(connection, ("route",), ("answer_tokens",), since=since, until=until)
     answers = {
         route: RouteAnswers(tokens=counted["answer_tokens"])
@@ -96,7 +96,7 @@ def figures_of(answers: Sequence[RouteAnswers], sums: Sums, *, assumed: float, t
     if not known:
         return None
     usd = sums.baseline_usd + math.fsum(cost * (ratio.value - assumed) for cost, ratio in sure)
-    # Routes are independent, so what chance did adds up in squares; what is not known of sure answers may agree.
+    # Routes are independent, so errors by chance add up in squares. Unknown ones may all have one direction.
     low = usd - math.sqrt(math.fsum((cost * (ratio.value - ratio.low)) ** 2 for cost, ratio in sure))
     high = usd + math.sqrt(math.fsum((cost * (ratio.high - ratio.value)) ** 2 for cost, ratio in sure))
     low += math.fsum(cost * min(ratio.low - assumed, 0.0) for cost, ratio in doubtful)

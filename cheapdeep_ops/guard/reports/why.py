@@ -93,7 +93,7 @@ def _progress(rule: Rule, scope: str, found: _Found, pace: Pace) -> RuleProgress
 
 
 def _pace(connection: Connection, scope: str, now: float) -> Pace:
-    """The pace of the last hour's calls, or of the last day's where that hour had none; grades are those of a day."""
+    """The pace of the last hour's calls, or of a day's if that hour had none. The pace of grades is that of a day."""
     hour, day = (
         counters.sums_of(connection, ("triaged",), since=now - length, until=now, scope=scope)["triaged"]
         for length in (HOUR_S, DAY_S)

@@ -1,7 +1,7 @@
 """When rules on grades keep their state, because the grader itself has changed.
 
-While such an alert fires, and at most for the time that its rule says, no grade counts that is made then: neither now
-nor later. After that time the rules read new grades again, and a person is asked.
+Grades that are made while such an alert fires never count, for at most the time that its rule says. After that time the
+rules read new grades again, and a person is asked.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class GradeHold:
     """The times in which no grade counts; `rules` are those that begin such a time."""
 
     rules: Sequence[Rule]
@@ -44,11 +44,11 @@ class Hold:
         return ""
 
 
-def read_hold(context: ReaderContext) -> Hold:
+def read_hold(context: ReaderContext) -> GradeHold:
     """The times in which no grade counts, for one evaluation."""
     rules = [rule for rule in context.rules if rule.holds_grades_s]
     # Rules have different lengths only in files of one's own; the longest is the safe one.
     longest_s = max((rule.holds_grades_s for rule in rules), default=0.0)
     past = incidents.spans(context.connection, rules=[rule.alert for rule in rules]) if rules else []
     spans = [(since, since + longest_s if until is None else min(until, since + longest_s)) for since, until in past]
-    return Hold(rules=rules, alerts=context.alerts, spans=spans, now=context.now)
+    return GradeHold(rules=rules, alerts=context.alerts, spans=spans, now=context.now)

@@ -81,7 +81,7 @@ def of_evidence(
 
 
 def example_of(evidence: float, limit: float, factors: Sequence[float], *, unit: str, per_s: float, by: float) -> str:
-    """How soon a climb to twice the limit would be told, in a sentence; `by` divides what an observation adds."""
+    """How soon a climb to twice the limit would be detected, in a sentence; `by` divides what an observation adds."""
     rate = min(_CLIMB * limit, (1 + limit) / 2)
     needed = evidence / growth_of(rate, limit, factors) * by
     time = f", in {duration(needed / per_s)}" if per_s > 0 else ""

@@ -1,11 +1,12 @@
-"""A sequential test for a change of a histogram: has a stream of counts begun to look unlike those before it? Pure.
+"""A sequential test for a change of a histogram: does a stream of counts differ from those before it? Pure.
 
 Counts come in blocks. A block is compared with the blocks before it by a two-sample chi-square statistic. Real traffic
 varies more than independent calls would, so its quantiles are not used. Only its rank among the scores of past blocks
-counts, which is a conformal p-value: valid for any distribution, if blocks without a change are exchangeable (Vovk,
-Gammerman, Shafer 2022, Algorithmic Learning in a Random World, 8.2). Scores are divided by what the dispersion of past
-blocks lets expect of so many calls, because traffic has a rhythm. Bets on small p-values are summed over all times at
-which a change may have begun, as in `sequential`. So a false alarm comes after 1 / alpha blocks at least, on average.
+counts. That is a conformal p-value, valid for any distribution if blocks without a change are exchangeable (Vovk,
+Gammerman, Shafer 2022, Algorithmic Learning in a Random World, 8.2). Traffic has a rhythm. So each score is divided by
+the value that the dispersion of past blocks lets expect for so many calls. Bets on small p-values are summed over all
+times at which a change may have begun, as in `sequential`. So a false alarm comes after 1 / alpha blocks at least, on
+average.
 
 The histogram to compare with forgets, so that a slow rhythm is no change. It stands still while evidence grows, so that
 a change does not hide itself. After an alarm it is learned anew: each change alarms once.
@@ -35,7 +36,7 @@ _LEARNED: Final = 6
 """The fewest blocks in the histogram to compare with."""
 
 _FROZEN: Final = math.log(20)
-"""While there is so much evidence, the histogram stands still."""
+"""The histogram does not change while there is so much evidence."""
 
 ALPHA: Final = 1 / 4_000
 """Of blocks of five minutes: a false alarm in two weeks at most."""

@@ -1,9 +1,9 @@
 """Compares the rates of two groups of one stream, after every observation if wanted. Pure.
 
 The stream is cut into blocks: one or more observations of one group, then one of the other. If the groups have one
-rate, each observation of a block is equally likely to be a hit, given how many hits the block has. So a bet on which
-of them is the hit is fair, whatever the rate is, and even if it changes from block to block. The mean gain of fixed
-bets is a test martingale: it exceeds 1 / alpha at any time with a probability of at most alpha.
+rate, each observation of a block is equally likely to be a hit, given the number of hits. So a bet on which of them is
+the hit is fair at any rate, even if it changes from block to block. The mean gain of fixed bets is a test martingale.
+The probability that it ever exceeds 1 / alpha is at most alpha.
 
 Sources: Ville (1939), Etude critique de la notion de collectif; Breslow, Day (1980), Statistical methods in cancer
 research I, 7.2, for the conditional likelihood of a matched set; Ramdas et al. (2023), Statistical Science 38, 576.
@@ -69,6 +69,6 @@ class TwoGroups:
 
 
 def _gain(n: int, hits: int, ratio: float, *, is_hit: bool) -> float:
-    """The log-likelihood ratio of one member of a block, which has `hits` among `n`, at odds of `ratio` to the rest."""
+    """The log-likelihood ratio of the last member of a block with `hits` among `n`, at odds of `ratio` to the rest."""
     hit, miss = ratio * hits, n - hits
     return math.log((ratio if is_hit else 1.0) * n / (hit + miss))

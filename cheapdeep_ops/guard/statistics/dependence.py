@@ -1,15 +1,15 @@
 """Bounds how much observations that depend on each other may add to a sequential test. Pure.
 
-A test counts each observation as new evidence. But a question that is asked a hundred times gives one wrong answer a
-hundred times, and a fault of a minute concerns all answers of that minute. So the evidence that is needed for an alarm,
+A test counts each observation as new evidence. But a question that is asked a hundred times may give one wrong answer a
+hundred times. A fault of a minute concerns all answers of that minute. So the evidence that is needed for an alarm,
 log(1 / alpha), must come from many places. Of it
 
 - one question gives at most a tenth, or more if it is a usual one;
 - one second gives at most a third;
 - each run of six neighbouring observations gives at most a third.
 
-Where the rate has varied more between blocks of observations than chance explains, all growth is then divided by the
-dispersion (McCullagh, Nelder 1989, Generalized Linear Models, 4.5).
+If the rate has varied more between blocks of observations than chance explains, all growth is divided by the dispersion
+(McCullagh, Nelder 1989, Generalized Linear Models, 4.5).
 
 A usual question gives at most its usual share and three standard errors of it. A service that always sends one text has
 only one question, and a climb of its rate is a climb. In a climb of all questions alike, each gives its usual share.
@@ -17,14 +17,14 @@ Where a tenth is the most for one, an alarm rests on ten wrong answers or more. 
 the standard error of Poisson's distribution, and three of them leave climbs undisturbed. A question with two fifths of
 all answers or more is not bounded.
 
-A new question cannot soon raise its own bound: 50 observations of other questions are assumed, and an observation
-counts for a share in full only in times without evidence, else a tenth. So a route that always sends one text, and was
-never calm, is bounded for some 300 observations, and not for ever.
+A new question cannot soon raise its own bound, because 50 observations of other questions are assumed. An observation
+counts in full for a share only in times without evidence, else a tenth. So a route that always sends one text, and was
+never calm, is bounded for some 300 observations only.
 
-Why the promise of the e-detector holds: a bet's factor for one observation has a mean of at most 1, given the past.
-Its growth is bounded from above by a number that is known before the answer is graded, which makes the factor smaller
-only. Then it is divided by a number of at least 1; by Jensen's inequality, the mean of the factor's root is at most 1
-too. So each bet stays a supermartingale, and false alarms come no sooner. Losses are never bounded.
+Why the promise of the e-detector holds: a bet's factor for one observation has a mean of at most 1, given the past. Its
+growth is bounded from above by a number that is known before the answer is graded. That can only make the factor
+smaller. Then it is divided by a number of at least 1. By Jensen's inequality, the mean of the factor's root is at most
+1 too. So each bet stays a supermartingale, and false alarms come no sooner. Losses are never bounded.
 """
 
 import math
@@ -33,6 +33,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from cheapdeep_ops.guard.statistics.dispersion import significant_ratio
 from cheapdeep_ops.guard.statistics.sequential import Observed
 
 QUESTION_SHARE: Final = 0.1
@@ -47,8 +48,11 @@ RUN_SHARE: Final = 1 / 3
 RUN: Final = 6
 """The number of observations that count as neighbours."""
 
-CALM_EVIDENCE: Final = 1.0
-"""The most evidence in calm times. With 0, a route whose target is a little too low would have none."""
+USUAL_EVIDENCE: Final = 1.0
+"""The most evidence in times that show what is usual. With 0, a route with a target a little too low would have none.
+
+`false_confidence.calm` has a limit of its own for what is normal.
+"""
 
 _STANDARD_ERRORS: Final = 3.0
 """How far above its usual share a question may give."""
@@ -116,7 +120,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The evidence that each question, each second, and each of the latest observations has given to a run of a test.
+    """The evidence that each question, second and latest observation has given to a run of a test.
 
     Each value has one number for each bet.
     """
@@ -225,7 +229,7 @@ class TrafficLearner:
 
     def learn(self, observed: Observed, run: float) -> None:
         """Take in one more observation; `run` is the evidence before it, infinite during an incident."""
-        is_calm = run <= CALM_EVIDENCE
+        is_calm = run <= USUAL_EVIDENCE
         if is_calm:
             self._settle()
         # A hit may begin a run of evidence.
@@ -241,7 +245,7 @@ class TrafficLearner:
         if self._waiting:
             self._blocks = [*self._blocks, *self._waiting][-_MOST_BLOCKS:]
             self._waiting.clear()
-            self.dispersion = dispersion(self._blocks)
+            self.dispersion = dispersion_of_blocks(self._blocks)
 
     def _count(self, question: str, weight: float) -> None:
         """Count a question among the most frequent ones, never too high (Misra, Gries 1982)."""
@@ -261,11 +265,11 @@ def evidence_share(usual: float) -> float:
     return share if share < 1 else math.inf
 
 
-def dispersion(blocks: Sequence[int], *, size: int = BLOCK) -> float:
+def dispersion_of_blocks(blocks: Sequence[int], *, size: int = BLOCK) -> float:
     """How many times the variance between blocks of `size` observations is that of a constant rate, at least 1.
 
-    `blocks` are their hits. It is 1 unless Pearson's statistic is significant, by the cube root of Wilson and Hilferty
-    (1931). The largest value among several lengths of blocks counts.
+    `blocks` are their hits. It is 1 unless Pearson's statistic is significant. The largest value among several lengths
+    of blocks counts.
     """
     found = 1.0
     for joined in _JOINED:
@@ -274,18 +278,16 @@ def dispersion(blocks: Sequence[int], *, size: int = BLOCK) -> float:
             break
         latest = blocks[len(blocks) - count * joined :]
         hits = [sum(latest[start : start + joined]) for start in range(0, len(latest), joined)]
-        mean, free = sum(hits) / count, count - 1
+        mean = sum(hits) / count
         chance = mean * (1 - mean / (size * joined))
-        if chance <= 0:
-            continue
-        ratio, spread = sum((each - mean) ** 2 for each in hits) / chance / free, 2 / (9 * free)
-        if (ratio ** (1 / 3) - (1 - spread)) / math.sqrt(spread) > _SIGNIFICANT:
-            found = max(found, ratio)
+        if chance > 0:
+            squares = sum((each - mean) ** 2 for each in hits) / chance
+            found = max(found, significant_ratio(squares, count - 1, standard_errors=_SIGNIFICANT))
     return found
 
 
 def _add(given: dict[Any, Growth], key: Any, before: Growth | None, growth: Growth) -> None:
-    """Add growth to what a key has given; nothing is owed: evidence that was lost again may be given once more."""
+    """Add growth to what a key has given. It never falls below 0: evidence that was lost may be given again."""
     after = tuple(
         round(max(gave + grown, 0.0), _DECIMALS)
         for gave, grown in zip(before or (0.0,) * len(growth), growth, strict=True)

@@ -56,7 +56,7 @@ def weighted(groups: Iterable[tuple[bool, float, int]]) -> Estimate | None:
 
     A group is (whether its members are hits, their inclusion probability, their number). The rate is the ratio
     estimator of Hajek (1971) with weights 1 / inclusion. The effective n is that of a simple random sample with an
-    equal variance; with equal probabilities it is the actual n, and never more. The variance is the linearized one
+    equal variance. With equal probabilities it is the actual n; it is never more. The variance is the linearized one
     (Sarndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, 5.7), summed over strata of similar inclusion.
     """
     by_inclusion: dict[float, tuple[int, int]] = {}
@@ -82,7 +82,7 @@ class _Stratum:
 
 
 def _strata_of(by_inclusion: Mapping[float, tuple[int, int]]) -> Collection[_Stratum]:
-    """The members by powers of two of their inclusion: one stratum for each would be too small to have a rate."""
+    """The members by powers of two of their inclusion. Finer strata would be too small to have a rate."""
     strata: dict[int, _Stratum] = defaultdict(_Stratum)
     largest = max(by_inclusion)
     for inclusion, (n, hits) in by_inclusion.items():

@@ -20,7 +20,7 @@ class Ratio:
 
 
 def ratio_of(parts: Sequence[tuple[float, float]]) -> Ratio | None:
-    """The sum of the second numbers by that of the first, from (first, second) of each part; all are at least 0.
+    """The sum of the second numbers divided by that of the first. Each part is (first, second), both at least 0.
 
     The parts are periods of time, so that calls which resemble their neighbours do not count as independent. None with
     fewer than `FEWEST` parts whose first number is above 0. Source: Cochran (1977), Sampling Techniques, 9A.

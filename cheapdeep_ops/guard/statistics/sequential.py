@@ -73,7 +73,7 @@ class Observed(NamedTuple):
 
 
 Limit = Callable[[Observed, float], tuple[float, ...]]
-"""Returns how much an observation may add to each bet; it is given the evidence of the run before it, 0 if none."""
+"""Takes an observation and the evidence of the run before it (0 if none); returns how much it may add to each bet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from sqlmodel import Field
 from cheapdeep_ops.store.tables.row import Row
 
 _HAS_CONTENT: Final = text("answer IS NOT NULL")
-_SAYS_SOMETHING: Final = text("reason != '' OR fingerprint != ''")
+_REVEALS_TEXT: Final = text("reason != '' OR fingerprint != ''")
 
 
 class Candidate(Row, table=True):
@@ -17,7 +17,7 @@ class Candidate(Row, table=True):
     `tier` is the index of the tier that gave it; `model` and `confidence` are that tier's. `inclusion` is the
     probability with which the call was chosen; None if it was not. A `steered` candidate was chosen later, because of
     other grades: detectors use it, estimates do not. Requests with equal turns have an equal `fingerprint`, a hash with
-    the store's secret key; it is removed with the content.
+    the store's secret key. It is removed with the content.
     """
 
     __tablename__ = "candidate"
@@ -73,7 +73,7 @@ class GradeRow(Row, table=True):
         UniqueConstraint("call_id", "grader_model", "grader_prompt"),
         Index("ix_grade_at", "at"),
         Index("ix_grade_called_at", "called_at"),
-        Index("ix_grade_reason", "called_at", sqlite_where=_SAYS_SOMETHING, postgresql_where=_SAYS_SOMETHING),
+        Index("ix_grade_reason", "called_at", sqlite_where=_REVEALS_TEXT, postgresql_where=_REVEALS_TEXT),
         Index("ix_grade_route", "route", "called_at"),
     )
 
@@ -257,7 +257,7 @@ class RegradeRow(Row, table=True):
 
 
 class OutcomeRow(Row, table=True):
-    """What a source, such as a user or a program, says about an answer: one outcome for each call and source.
+    """What a source, such as a user or a program, says about an answer; one for each call and source.
 
     `at` is when the last one came, `is_wrong` what it says. If `is_known`, the store has the call, and its columns are
     the store's own. Else they are the sender's claims, None or empty if it made none.

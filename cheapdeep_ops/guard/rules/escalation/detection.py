@@ -198,8 +198,8 @@ def is_sudden(signal: Signal) -> bool:
 class BurstCap:
     """An upper bound on the evidence of `climb_of`, for a backtest: it reads each second once, oldest first.
 
-    It is that test, started with the first second ever: the bets of a window are worth no more than all bets together.
-    It holds for the entries that it has read, where their dispersion is 1.
+    It is that test, started with the first second ever. The bets of a window are worth at most as much as all bets. It
+    holds for the entries that it has read, where their dispersion is 1.
     """
 
     def __init__(self, rule: StormRule, limit: float) -> None:

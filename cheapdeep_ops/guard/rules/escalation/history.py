@@ -1,4 +1,4 @@
-"""A storm rule over recorded data: windows move over stored seconds, of which one hour is in memory at a time.
+"""A storm rule over recorded data. Windows move over stored seconds, of which one hour is in memory at a time.
 
 Seconds are stored for an hour. An older period is read in minutes, and evaluated once a minute. The minutes of two
 days are in memory, because windows may reach back by one.
@@ -15,7 +15,7 @@ from typing import Final
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
-from cheapdeep_ops.guard.rules.escalation.windows import Count, EscalationWindows, Past, past_until, windows_of
+from cheapdeep_ops.guard.rules.escalation.windows import EscalationWindows, Past, ReadCounts, past_until, windows_of
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import counters
@@ -30,7 +30,7 @@ STRETCH_S: Final = 3_600.0
 class ReadAhead:
     """Counts for windows that move on; it reads `stretch_s` seconds at a time and keeps only those."""
 
-    def __init__(self, read: Count, *, stretch_s: float = STRETCH_S) -> None:
+    def __init__(self, read: ReadCounts, *, stretch_s: float = STRETCH_S) -> None:
         self._read = read
         self._stretch_s = stretch_s
         self._seconds: Mapping[str, Sequence[SecondCounts]] = {}
@@ -65,7 +65,7 @@ class EscalationHistory:
     grades_read = 0
     is_known = True
 
-    def __init__(self, rule: StormRule, count: Count, *, limit: float, minutes: Count | None = None) -> None:
+    def __init__(self, rule: StormRule, count: ReadCounts, *, limit: float, minutes: ReadCounts | None = None) -> None:
         self._rule = rule
         self._count = count
         self._limit = limit

@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.rules.escalation.detection import level_of, storm_signa
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
-from cheapdeep_ops.guard.rules.escalation.windows import Counts, Past, past_until, windows_of
+from cheapdeep_ops.guard.rules.escalation.windows import CountsByRoute, Past, past_until, windows_of
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader, has_left_interval
 from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert, Transition
 from cheapdeep_ops.guard.rules.rule_text import Payload
@@ -104,7 +104,7 @@ class _Source:
         self._limit = limit
         self._now = context.now
 
-    def seconds(self, since: float, until: float) -> Counts:
+    def seconds(self, since: float, until: float) -> CountsByRoute:
         """The counts of the seconds in `[since, until)`."""
         return self._shown(counters.by_second(self._connection, since=since, until=until))
 
@@ -115,7 +115,7 @@ class _Source:
         return replace(past, variation=variation)
 
     def _reached(self) -> Past:
-        """The minutes of the routes that have too few calls in the long window, as far back as they need them."""
+        """The minutes before the seconds, of routes with too few calls in the long window, as far back as needed."""
         until = past_until(self._rule, self._now)
         since = math.ceil((self._now - self._rule.reach) / MINUTE_S) * MINUTE_S
         if since >= until:
@@ -154,7 +154,7 @@ class _Source:
             minutes |= counters.by_minute(self._connection, since=since, until=until, routes=some)
         return minutes
 
-    def _shown(self, counted: Mapping[str, list[SecondCounts]]) -> Counts:
+    def _shown(self, counted: Mapping[str, list[SecondCounts]]) -> CountsByRoute:
         return route_labels.by_shown_route(self._connection, counted, most=self._most, add=merged)
 
 

@@ -27,15 +27,15 @@ class Windows(BaseModel):
 class StormRule(Rule):
     """Too many calls leave the cheap tier.
 
-    It fires when the lower bound of the rate's interval lies above the limit: at `confidence` in the long window, and
-    at 95% in the short one. Often it fires sooner, when a sequential test for a higher rate has evidence of 1 /
-    `alpha`. Both take at least `min_calls` calls in the long window, and evidence from `min_seconds` distinct seconds.
-    At a rate that stays at the limit, the test gives at most one false alarm in 1 / `alpha` calls on average; at a
-    lower rate, far fewer.
+    It fires when the lower bound of the rate's interval lies above the limit. The confidence is `confidence` in the
+    long window, and 95% in the short one. Often it fires sooner, when a sequential test for a higher rate has evidence
+    of 1 / `alpha`. Both take at least `min_calls` calls in the long window, and evidence from `min_seconds` distinct
+    seconds. At a rate that stays at the limit, the test gives at most one false alarm in 1 / `alpha` calls on average.
+    At a lower rate it gives far fewer.
 
-    Where the long window has fewer than `reach_calls` calls, it reaches back until it has them, at most `reach`
-    seconds; the short one reaches back until it has half of `min_calls`. If calm minutes vary significantly more than
-    independent calls would, all counts are divided by their dispersion.
+    A long window with fewer than `reach_calls` calls reaches back until it has them, at most `reach` seconds. The short
+    one reaches back until it has half of `min_calls`. If calm minutes vary significantly more than independent calls
+    would, all counts are divided by their dispersion.
     """
 
     signal: Literal["base_escalation_rate"]

@@ -15,10 +15,10 @@ from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store.second_counts import SecondCounts
 from cheapdeep_ops.units import MINUTE_S
 
-Counts = Mapping[str, Sequence[SecondCounts]]
+CountsByRoute = Mapping[str, Sequence[SecondCounts]]
 """The counts of seconds, or of longer rows, by route, oldest first."""
 
-Count = Callable[[float, float], Counts]
+ReadCounts = Callable[[float, float], CountsByRoute]
 """Takes since and until (Unix times); returns the counts in between."""
 
 _LONG_GAP: Final = 10
@@ -32,7 +32,7 @@ class Past:
     """The minutes before `until` (Unix time of a whole minute), and what is known of their variance."""
 
     until: float
-    minutes: Counts
+    minutes: CountsByRoute
     variation: Variation = field(default_factory=Variation)
 
 
@@ -56,7 +56,7 @@ class EscalationWindows:
 
     rule: StormRule
     until: float
-    seconds: Counts
+    seconds: CountsByRoute
     """All that a window may reach back to, oldest first, by route: minutes, then seconds."""
     over: Mapping[str, float]
     """The end of the rule's last incident, by scope (Unix time): older calls are no evidence for a new one."""
@@ -118,7 +118,7 @@ class EscalationWindows:
         since = self._since(routes)
         added: dict[int, _Entry] = {}
         for route in routes:
-            # A call before the end of the last incident of the scope, or of its route, is no evidence for a new one.
+            # A call before the end of the last incident of its scope or route is no evidence for a new one.
             over = max(self.over.get(scope, 0.0), self.over.get(route, 0.0))
             seconds = self.seconds.get(route, ())
             for second in seconds[bisect_left(seconds, since, key=_AT) :]:
@@ -163,7 +163,7 @@ class EscalationWindows:
 
 
 def windows_of(
-    rule: StormRule, count: Count, now: float, *, over: Mapping[str, float], past: Past | None = None
+    rule: StormRule, count: ReadCounts, now: float, *, over: Mapping[str, float], past: Past | None = None
 ) -> EscalationWindows:
     """The rule's windows that end at `now`, without the second that has just begun.
 

@@ -60,7 +60,7 @@ def learned_from(
 def learned_on(
     rule: QualityRule, baseline: Baseline, test: SequentialTest, *, now: float
 ) -> tuple[Baseline, SequentialTest] | None:
-    """The baseline after its next step, and the test without the grades that it has learned from; None if it is early.
+    """The baseline after its next step, and the test without the grades it learned from; None if they are too few yet.
 
     A step comes with every tenth more grades of calm times. The first step with `rule.first_grades` sets the ceiling.
     """

@@ -6,9 +6,9 @@ rule, with at most one false alarm in 1 / alpha grades. The other bets that the 
 times that target. It alone resolves the rule, together with a plain interval below that level.
 
 A baseline goes on learning (see `calm`), so its target comes closer to the rate. The target is the one-sided upper 95%
-bound of all of its grades, and never above the 97.5% bound of its first ones. A new target leaves the evidence alone:
-each grade was bet on at a target that was known before, so the promise holds as long as the targets lie above the rate.
-For 5% of routes the first target does not. `tests/bench/normals.py` shows delays and false alarms.
+bound of all of its grades. It is never above the 97.5% bound of its first ones. A new target leaves the evidence as it
+is, because each grade was bet on at a target that was known before. So the promise holds as long as the targets lie
+above the rate. For 5% of routes the first target does not. `tests/bench/normals.py` shows delays and false alarms.
 """
 
 import math
@@ -205,7 +205,7 @@ _BY_DEFAULT: Final = NeededEvidence(
 
 
 _DIGITS: Final = 4
-"""How many of a fingerprint's 32 digits a test keeps: one text in 65,536 has them too, so they name no question."""
+"""How many of a fingerprint's 32 digits a test keeps. One text in 65,536 shares them, so they identify no question."""
 
 
 def _observed(
@@ -218,8 +218,8 @@ def _observed(
 def weight_of(grade: Observation, share: float) -> float:
     """How much a grade counts for a baseline whose first grades were chosen with the probability `share`.
 
-    It is known before the grade. A call that was chosen because of other grades does not count. The many calls that a
-    suspicion chooses with a higher probability count less: else the times of suspicions would be normal.
+    It is known before the grade. A call that was chosen because of other grades does not count. Calls that a suspicion
+    chooses with a higher probability count less. Else suspected times would count most for normal.
     """
     return 0.0 if grade.steered else min(share / grade.inclusion, 1.0)
 
@@ -253,7 +253,7 @@ def finding_of(
 ) -> Finding:
     """The finding from a test and the latest `grades` of its scope (newest first), against `alarm`.
 
-    `held` is the number of raises within a day if they are too many, so that only a person ends the incident.
+    `held` is the number of raises within a day, if only a person may end the incident because of them; else 0.
     """
     level = level_of(rule, test, grades, alarm, fires=fires)
     if held and level is Level.BELOW:
@@ -269,7 +269,7 @@ def finding_of(
 
 
 MOST_RAISES: Final = 3
-"""With so many raises of a scope within a day, grades do not end the last one: a person has to decide."""
+"""Grades do not end the last of so many raises of a scope within a day: a person has to decide."""
 
 
 def level_of(

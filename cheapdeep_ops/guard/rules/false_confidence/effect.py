@@ -16,7 +16,7 @@ from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.store.grades import DecidedGrade
 
 ALPHA: Final = 0.05
-"""A raise without effect is said to help, or to make it worse, in at most this share of incidents, at any time."""
+"""The largest share of incidents in which a raise without effect is called helpful or harmful, at any time."""
 
 MOST: Final = 5_000
 """The first grades since a raise that are compared; later ones change nothing."""

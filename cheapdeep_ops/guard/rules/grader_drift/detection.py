@@ -1,14 +1,14 @@
 """Detects that a grader's verdicts on labelled answers have moved; pure.
 
 Answers whose first grade agreed with people's label are graded again, some every day. A verdict *differs* if it is not
-the label: the other verdict, or unsure. How often that happens is normal for a grader, and depends on nothing else:
-traffic that becomes worse does not change these answers. Each of the two labels has a normal of its own. So a grader
-that becomes stricter and one that overlooks more are both seen.
+the label: the other verdict, or unsure. How often that happens is a property of the grader alone: traffic that becomes
+worse does not change these answers. Each of the two labels has a normal of its own. So a grader that becomes stricter
+and one that overlooks more are both seen.
 
 The target of a label is the one-sided upper 90% bound of its normal. One e-detector (see `statistics.sequential`) has
-bets on both labels. A repeated grading moves the bets on its own label; for the others it is a fair bet of 1, so the
-promise on false alarms counts all repeated gradings. Single answers differ in how likely a verdict on them changes;
-they are graded in turn, which makes counts less variable than the test assumes.
+bets on both labels. A repeated grading moves only the bets on its own label. The others stay, so the promise on false
+alarms counts all repeated gradings. Answers differ in how likely a verdict on them changes. They are graded in turn, so
+counts vary less than the test assumes.
 """
 
 import math
@@ -138,7 +138,7 @@ class DriftTest:
         return replace(self, fired_at=fired_at, detector=Detector(), differing=(), labels=labels)
 
     def _level(self, rule: GraderDriftRule, label: Grade) -> float | None:
-        """The alarm level of a label: half of the rate at which it fired; None if it is not why it fired."""
+        """The alarm level of a label: half of its rate when the alert fired; None if it is not why it fired."""
         test = self.labels[label]
         target = test.target(rule.normal_regradings)
         # The label with more evidence is always a reason, so that there is at least one.
@@ -195,7 +195,10 @@ def _counted(test: LabelTest, *, differs: bool, at: float) -> LabelTest:
 
 
 def finding_of(rule: GraderDriftRule, test: DriftTest, *, anchors: int) -> Finding:
-    """The finding of a test, for an alert in the state that the test knows; `anchors` can be graded again now."""
+    """The finding of a test, for an alert in the state that the test knows.
+
+    `anchors` is how many labelled answers can be graded again.
+    """
     level = _level_of(rule, test)
     differing, count = (sum(each.recent[part] for each in test.labels.values()) for part in (0, 1))
     rate = Proportion(hits=differing, n=count)

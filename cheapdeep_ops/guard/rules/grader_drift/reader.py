@@ -39,7 +39,7 @@ class GraderDriftReader(SignalReader):
     def finding(self, _routes: Collection[str], alert: ScopedAlert) -> Finding:
         """Above while there is evidence that the grader has changed; no data before its normal is known."""
         fired_at = alert.since if alert.state is AlertState.FIRING else 0.0
-        # The alert is about a grader that grades no more, whose verdicts and normal are of no concern to this one.
+        # The alert is about a grader that was replaced. Its verdicts and its normal say nothing about this one.
         if fired_at and not self._stored.state:
             return Finding(level=Level.BELOW, signal={"kind": "replaced", "why": f"another one now: {self._grader}"})
         before = DriftTest.from_row(self._stored.state)

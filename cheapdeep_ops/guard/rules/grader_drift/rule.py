@@ -13,9 +13,9 @@ class GraderDriftRule(Rule):
 
     It reads repeated gradings of labelled answers, never grades of traffic. Answers that people label correct and those
     that they label incorrect have a normal each, learned from the first `normal_regradings`. A sequential test decides
-    when it fires: at normal at most once in 1 / `alpha` repeated gradings. Verdicts on at least `min_answers` answers
-    must differ then. It resolves by a second test, which errs at
-    most once in 1 / `release_alpha`. While it fires, rules on grades keep their state for at most `hold`.
+    when it fires: at most once in 1 / `alpha` repeated gradings, if the grader has not changed. Verdicts on at least
+    `min_answers` answers must differ then. It resolves by a second test, which errs at most once in 1 / `release_alpha`
+    repeated gradings. While it fires, rules on grades keep their state for at most `hold`.
     """
 
     signal: Literal["grader_drift"]
