@@ -1,9 +1,12 @@
 """Why a rule does not fire: what it has found, what is missing, and how long that takes."""
 
+from unittest.mock import patch
+
 import pytest
 from rich.console import Console
 
 from cheapdeep_ops.cli.render.why import show_why
+from cheapdeep_ops.guard.incidents.evaluation import Evaluation
 from cheapdeep_ops.guard.progress_text import progress_lines, progress_summary
 from cheapdeep_ops.guard.reports.why import why
 from cheapdeep_ops.guard.rules.escalation.progress import storm_progress
@@ -81,3 +84,15 @@ def test_an_unknown_route_waits_for_data(town):
     lines = [line for _, rule_lines in progress_lines(found) for line in rule_lines]
     assert any("It needs 100 calls within" in line and "has 0" in line for line in lines)
     assert next(iter(progress_summary(found))) == "route nowhere: threshold 0.8"
+
+
+def test_grades_that_are_not_read_say_why_and_no_number_is_missing():
+    signal = {"target": 0.04, "n": 0, "why": "not read while JudgeDrifted fires: the grader has changed"}
+    progress = quality_progress(rule("FalseConfidenceClimbing"), Finding(level=Level.NO_DATA, signal=signal), PACE)
+    assert (progress.found, progress.missing, progress.wait_s) == (signal["why"], "It reads no grades now.", None)
+
+
+def test_a_route_is_explained_as_the_guard_reads_it_while_the_grader_has_changed(town):
+    with patch("cheapdeep_ops.guard.reports.why.Evaluation", wraps=Evaluation) as evaluation:
+        why(town.store, town.settings, route="support", now=town.clock())
+    assert "JudgeDrifted" in {each.alert for each in evaluation.call_args.kwargs["rulebook"].rules}

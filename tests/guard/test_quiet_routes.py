@@ -104,3 +104,19 @@ def test_the_minutes_of_a_route_are_the_seconds_whether_folded_or_not(town):
         (each.at, each.triaged, each.base_escalated) for each in before
     ]
     assert sum(hours["support"].values()) == sum(each.triaged for each in before)
+
+
+@pytest.mark.thorough
+def test_a_storm_that_is_over_is_no_evidence_for_another_one(town):
+    history(town, 40, CALM)
+    assert trickle(town, 25, STORM) is not None
+    history(town, 15, STORM)
+    for number in range(240):
+        call(town, number, CALM)
+        if number % 4 == 3:
+            town.look()
+            if town.threshold() == 0.8:
+                break
+    assert town.threshold() == 0.8
+    # Half of some eighty calls escalate: by themselves they fire no rule.
+    assert trickle(town, 7, [0.95, 0.5]) is None

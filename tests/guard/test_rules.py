@@ -1,5 +1,6 @@
 import math
 from collections import deque
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -428,6 +429,12 @@ class TestAClimb:
 
     def test_of_no_calls_is_unknown(self):
         assert climb() == DetectorRun()
+
+
+def test_calls_before_the_last_incident_s_end_are_no_evidence_for_the_windows():
+    reading = reading_of((180, 300), (25, 50))
+    assert decided_by(rule_of(), reading) == "window"
+    assert decided_by(rule_of(), replace(reading, fresh=Proportion(hits=30, n=100))) is None
 
 
 class TestTheSequence:

@@ -27,9 +27,11 @@ def why(store: Store, settings: Settings, *, route: str, now: float) -> Why:
     """
     rules = read_rulebook(settings.rules_file).rules
     measured = [rule for rule in rules if kind_of(rule).progress is not of_finding]
+    # While one that holds grades fires, rules on grades do not read them.
+    evaluated = tuple(rule for rule in rules if rule in measured or rule.holds_grades_s)
     with store.snapshot() as connection:
         evaluation = Evaluation(
-            connection, settings=settings, rulebook=Rulebook(rules=tuple(measured)),
+            connection, settings=settings, rulebook=Rulebook(rules=evaluated),
             cache=GradeCache(grader_version(settings)), now=now, started_at=now,
         )  # fmt: skip
         stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
@@ -39,6 +41,7 @@ def why(store: Store, settings: Settings, *, route: str, now: float) -> Why:
     found = {
         (update.rule.alert, update.alert.scope): _Found(update.alert.state, update.finding)
         for update, _ in evaluation.updates
+        if update.rule in measured
     }
     progress: list[RuleProgress] = []
     for rule in rules:

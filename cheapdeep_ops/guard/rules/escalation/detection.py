@@ -48,12 +48,17 @@ class DetectorRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowReading:
-    """The data of one scope at one moment; `seconds` is how many distinct seconds had a base escalation."""
+    """The data of one scope at one moment; `seconds` is how many distinct seconds had a base escalation.
+
+    Of `seconds`, only those since the last incident count.
+    """
 
     long: Proportion
     short: Proportion
     seconds: int
     limit: float | None
+    fresh: Proportion | None = None
+    """The calls of the long window since the last incident, which alone are evidence for a new one; None for all."""
     climb: DetectorRun = DetectorRun()
     actual: Proportion = field(default_factory=lambda: Proportion(hits=0, n=0))
     """The calls of the long window that escalated at the threshold in force."""
@@ -241,10 +246,12 @@ def _is_known(rule: StormRule, reading: WindowReading) -> bool:
 
 
 def _is_above(rule: StormRule, reading: WindowReading, limit: float) -> bool:
+    # A long window of a quiet route may reach back to a storm that is over.
+    evident = reading.long if reading.fresh is None else reading.fresh
     return (
         reading.seconds >= rule.min_seconds
         # The long window decides at a high confidence; the short one only confirms, at 95%.
-        and reading.interval(reading.long, rule.confidence)[0] > limit
+        and reading.interval(evident, rule.confidence)[0] > limit
         and reading.interval(reading.short)[0] > limit
     )
 

@@ -75,8 +75,9 @@ class EscalationWindows:
         return WindowReading(
             long=_base_rate(entries),
             short=_base_rate(short),
-            seconds=sum(each.mask.bit_count() for each in entries),
+            seconds=sum(each.fresh_mask.bit_count() for each in entries),
             limit=limit,
+            fresh=Proportion(hits=sum(each.hits for each in fresh), n=sum(each.n for each in fresh)),
             climb=climb_of(self.rule, limit, fresh, until=self.until, dispersion=dispersion),
             actual=Proportion(hits=sum(each.escalated for each in entries), n=sum(each.n for each in entries)),
             long_s=self._length(entries, self.rule.windows.long),

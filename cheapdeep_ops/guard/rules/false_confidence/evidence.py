@@ -232,7 +232,7 @@ class GradeEvidence:
                 for route, _ in versions
             ]
             known = sorted(chain.from_iterable(since), key=attrgetter("id"))[:MOST]
-            return effect_of(known, enough=rule.min_grades)
+            return effect_of([each for each in known if not self._hold.covers(each.at)], enough=rule.min_grades)
 
         return self._cache.cached_while((raised_at, versions), ("effect", rule.alert, scope), self._now, read)
 

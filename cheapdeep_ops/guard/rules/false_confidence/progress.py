@@ -15,6 +15,8 @@ def quality_progress(rule: QualityRule, finding: Finding, pace: Pace) -> Progres
             return Progress(found="", missing="It has no grades, or CHEAPDEEP_MAX_FALSE_CONFIDENT_RATE is not set.")
         have = min(pace.known_grades, rule.normal_grades)
         return lacking("grades", have, rule.normal_grades, pace.grades, why="to learn what is normal")
+    if why := str(signal.get("why") or ""):
+        return Progress(found=why, missing="It reads no grades now.")
     if finding.level is Level.NO_DATA:
         return lacking("grades", n, max(rule.min_grades, n), pace.grades, why="since it last resolved")
     # While it fires, the evidence is that of the test that resolves it.
