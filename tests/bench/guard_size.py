@@ -139,7 +139,7 @@ def grade_rows(size: argparse.Namespace, now: float, grader: str, first: int, co
             "confidence": round(0.8 + 0.2 * random.random(), 2), "policy_version": 0, "inclusion": 0.01, "batch": False,
             "input_tokens": 900, "output_tokens": 80, "cache_read_tokens": 0, "cache_write_5m_tokens": 0,
             "cache_write_1h_tokens": 0, "cost_nusd": 6_000_000, "model": "claude-haiku-4-5", "tier": 0,
-            "prompt_version": "v3", "steered": False, "second": False,
+            "prompt_version": "v3", "steered": False, "second": False, "fingerprint": "",
         }  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def candidate_of(grade: Mapping[str, Any]) -> dict[str, Any]:
         **{name: grade[name] for name in same}, "position": 0.001, "kept_share": 0.3, "at": grade["called_at"],
         "threshold": 0.8, "prompt_version": "v3", "response_id": "", "trace_id": "", "span_id": "",
         "trace_sampled": False, "state": "graded", "why": "", "chosen_at": grade["called_at"], "due_at": 0.0,
-        "attempts": 0, "batch_id": "", "steered": False,
+        "attempts": 0, "batch_id": "", "steered": False, "fingerprint": "",
     }  # fmt: skip
 
 

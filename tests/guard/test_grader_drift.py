@@ -369,7 +369,8 @@ def test_with_consent_as_many_of_each_label_are_kept_and_serve_when_the_rest_is_
     kept = rows_of(keeping, AnchorRow)
     assert len(kept) == 40
     assert [row["answer"] for row in kept].count("correct") == 20
-    assert kept[0]["turns"] == [{"role": "user", "text": "How much is it?"}]
+    (turn,) = kept[0]["turns"]
+    assert (turn["role"], turn["text"].startswith("How much is it?")) == ("user", True)
     without_content(keeping)
     minutes(keeping, 50)
     assert {row["call_id"] for row in regraded(keeping)[1:]} == {row["call_id"] for row in kept}
@@ -379,11 +380,12 @@ def test_with_consent_as_many_of_each_label_are_kept_and_serve_when_the_rest_is_
 
 @pytest.mark.thorough
 def test_purge_by_call_and_by_age_reaches_them(keeping):
-    first, *others = [row["call_id"] for row in rows_of(keeping, AnchorRow)]
+    first = rows_of(keeping, AnchorRow)[0]["call_id"]
     purge_one = lambda connection: anchors.purge_call(connection, first)  # noqa: E731 - used twice
     assert [keeping.store.transact(purge_one) for _ in range(2)] == [1, 0]
     minutes(keeping, 1)
-    assert first not in {row["call_id"] for row in rows_of(keeping, AnchorRow)}
+    others = [row["call_id"] for row in rows_of(keeping, AnchorRow)]
+    assert first not in others
     without_content(keeping)
     assert anchors.purge(keeping.store, before=keeping.clock()) == len(others)
     assert rows_of(keeping, AnchorRow) == []

@@ -786,7 +786,8 @@ def suspect(school, suspicion):
 @pytest.mark.thorough
 def test_while_grades_are_late_no_more_waits_than_may_and_a_suspicion_that_stays_asks_again(make_school):
     school = make_school(sample_rate=0.2)
-    school.teach(1_300, 0.02)
+    school.learn(1_300, 0.02)
+    school.teach(100, 0.02)
     suspect(school, Suspicion(value=1e6, hindsight=MAX_RETROSPECTIVE))
     school.bench.error = GraderError("out of order")
     seen = []
