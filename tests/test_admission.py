@@ -116,6 +116,7 @@ def test_a_folded_route_follows_its_own_pin_first_and_then_that_of_other():
     assert (chat.counted.route, chat.policy.threshold) == ("other", 0.7)
 
 
+@pytest.mark.thorough
 def test_labels_are_remembered_and_bounded_also_for_objects_that_are_no_text():
     labeller, book = Labeller("default", max_routes=3, max_classes=2), blank_book()
     assert labeller.of("a", "", book) is labeller.of("a", "", book)

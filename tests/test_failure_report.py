@@ -126,6 +126,7 @@ def refused(api, open_shell, store_url, monkeypatch, watched):
     return {"copied_verdict": 2, "control_character": 1, "not_json": 1}
 
 
+@pytest.mark.thorough
 def test_malformed_replies_are_counted_by_cause(capsys, store, refused, store_url, watched):
     assert json.loads(run(capsys, "report", "--json"))["malformed_causes"] == refused
     assert json.loads(run(capsys, "status", "--json"))["malformed_causes"] == refused

@@ -90,6 +90,7 @@ def test_an_answer_that_cannot_be_graded_has_none(record):
     assert fingerprints == [""]
 
 
+@pytest.mark.thorough
 def test_what_is_left_in_the_spool_has_none(tmp_path):
     folder = tmp_path / "spool"
     (tmp_path / "store.db").write_text("no database")

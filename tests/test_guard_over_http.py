@@ -129,6 +129,7 @@ def test_what_a_guard_does_not_want_is_not_kept(store_url):
         recorder.close()
 
 
+@pytest.mark.thorough
 def test_two_guards_behind_one_address_that_is_cut_at_random_count_exactly(store_url):
     """Each third response is cut off after the guard has stored the flush."""
     turns = iter(range(10**6))

@@ -281,6 +281,7 @@ def _put_many(settings_url, count):
     recorder.close()
 
 
+@pytest.mark.thorough
 def test_processes_share_a_store(settings):
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_put_many, args=(settings.store_url, 200)) for _ in range(3)]

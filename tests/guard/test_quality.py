@@ -261,10 +261,12 @@ class TestAfterARaise:
         assert None not in released
         assert median(released) <= 300
 
+    @pytest.mark.thorough
     def test_a_route_that_stays_bad_is_never_let_go(self):
         mixture = {"withheld_share": 0.2, "shipped_wrong": 0.24, "withheld_wrong": 0.24}
         assert {self.let_go(f"bad {seed}", **mixture) for seed in range(30)} == {None}
 
+    @pytest.mark.thorough
     def test_a_route_whose_bad_answers_are_all_withheld_is_never_let_go(self):
         # What ships is fine because of the raise; without it the route would be as bad as before.
         mixture = {"withheld_share": 0.4, "shipped_wrong": 0.0, "withheld_wrong": 0.6}

@@ -425,6 +425,7 @@ def test_gradings_that_fail_are_neither_right_nor_wrong(school, failure):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_raise_is_held_while_the_grader_is_dead(school):
     school.learn(300, 0.02)
     school.teach(200, 0.6, seed=1)
@@ -474,6 +475,7 @@ def test_grading_that_is_switched_off_fails_nobody(make_school):
 # Sampling, and the books
 
 
+@pytest.mark.thorough
 def test_one_percent_is_graded_and_the_funnel_adds_up(make_school):
     school = make_school(sample_rate=0.1, sampling="uniform")
     school.teach(2_000, 0.05)
@@ -486,6 +488,7 @@ def test_one_percent_is_graded_and_the_funnel_adds_up(make_school):
     assert {row["inclusion"] for row in grade_rows(school)} == {0.1}
 
 
+@pytest.mark.thorough
 def test_a_rate_that_is_changed_grades_more_of_what_was_kept_and_weighs_it_so(make_school):
     school = make_school(sample_rate=0.02, sampling="uniform")
     school.teach(1_000, 0.05)

@@ -208,6 +208,7 @@ def test_a_message_that_a_receiver_refuses_for_good_is_not_sent_again(store, end
     assert queue(store)["receivers"]["webhook"] == {"waiting": 0, "delivered": 0, "failed": 2, "attempts": 2}
 
 
+@pytest.mark.thorough
 def test_refusals_for_good_are_an_alert_until_a_message_arrives(town, slack, endpoint):
     endpoint.status = 401
     town.run(30, CALM)

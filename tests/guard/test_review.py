@@ -139,6 +139,7 @@ def test_what_is_labelled_next_is_of_the_kind_that_lacks_most_and_the_same_for_a
 
 
 @ON_SQLITE
+@pytest.mark.thorough
 def test_agreement_is_what_people_find(school):
     truthful(school, 150)
     found = looked_at(school)

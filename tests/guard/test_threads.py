@@ -54,6 +54,7 @@ def icons(messages):
     return [message.blocks[0]["text"]["text"].split()[0] for message in messages]
 
 
+@pytest.mark.thorough
 def test_an_incident_is_one_message_and_its_thread_is_its_history(make_place):
     town, slack = make_place("bot")
     town.run(200, CALM)

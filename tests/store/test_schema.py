@@ -138,6 +138,7 @@ def test_a_store_that_was_added_to_is_like_one_that_was_made_so(engine, request,
     assert shape(old) == shape(new) != before
 
 
+@pytest.mark.thorough
 def test_an_older_router_goes_on_beside_a_newer_guard_also_after_a_restart(either_url, open_store, monkeypatch):
     running = Recorder(Settings(store_url=either_url), clock=FrozenClock(NOW), background=False)
     running.put(DECISION)
