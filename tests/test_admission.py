@@ -76,6 +76,7 @@ def test_any_id_leads_to_one_name(one, form):
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[0-9a-fA-Fgz@./:{}-]{0,60}"), IDS))
+@pytest.mark.thorough
 def test_a_second_time_changes_nothing(name):
     assert without_ids(without_ids(name)) == without_ids(name)
 

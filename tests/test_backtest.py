@@ -416,6 +416,7 @@ def test_a_limit_for_false_confidence_can_be_tried(capsys, monkeypatch, store, t
         assert ("FalseConfidenceTooHigh" in {turn["rule"] for turn in run_json(capsys)["alerts"]}) is fires
 
 
+@pytest.mark.thorough
 def test_progress_goes_to_standard_error_alone(capsys, town):
     town.run(60, [0.95])
     status, out, err = run(capsys, "--json")
@@ -448,6 +449,7 @@ def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
     assert run_json(capsys, "--rules", tmp_path / "calm.yaml")["alerts"] == []
 
 
+@pytest.mark.thorough
 def test_there_are_words_for_people(capsys, file, town):
     town.run(60, [0.95, 0.5])
     for arguments, says in (((file,), str(file.name)), ((), "The store has data only since")):

@@ -83,6 +83,7 @@ def test_people_read_it_in_text_in_markdown_and_on_a_page(capsys, decisions, tmp
     assert cold in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_programs_read_it_as_the_api_says(settings, store, decisions):
     now = decisions[-1].started_at + 5
     api = make_api(store, settings=settings, collector=None, is_ready=str, clock=lambda: now)

@@ -210,6 +210,7 @@ AS_MODULE = "import runpy; runpy.run_module('cheapdeep_ops', run_name='__main__'
 
 
 @pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
 def test_a_terminal_without_a_character_gets_its_escape(store, as_json):
     options = ["--json"] if as_json else []
     environ = os.environ | {"PYTHONIOENCODING": "ascii"}
@@ -222,6 +223,7 @@ def test_a_terminal_without_a_character_gets_its_escape(store, as_json):
 
 
 @pytest.mark.parametrize("options", [[], pytest.param(["--json"], marks=pytest.mark.thorough)])
+@pytest.mark.thorough
 def test_a_full_disk_is_one_line_and_a_failure(store, options):
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
         done = started(AS_MODULE, "threshold", "show", *options, stdout=full)
@@ -814,6 +816,7 @@ def test_purge_forgets_kept_labelled_answers_too(capsys, graded):
         assert anchors.count(connection) == 0
 
 
+@pytest.mark.thorough
 def test_a_person_accepts_the_grader_as_it_is(capsys, graded):
     found = run_json(capsys, "normal", "accept", "--why", "new model")
     assert (found["model"], found["why"]) == ("claude-opus-4-7", "new model")

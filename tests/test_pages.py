@@ -64,6 +64,7 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.mark.thorough
 def test_markdown_has_every_figure_and_tables_of_even_width(found):
     text = markdown_receipt(*found)
     assert "| triage model | claude-haiku-4-5 |" in text
@@ -96,6 +97,7 @@ def test_the_page_has_its_plots_each_with_a_title_and_a_description(found):
     assert page.tags.count("svg") == page.tags.count("desc") == len(titles) - 1
 
 
+@pytest.mark.thorough
 def test_no_name_is_a_link_a_heading_or_a_list_on_github_either(found):
     text = markdown_receipt(*found)
     assert "http://" not in text
@@ -105,6 +107,7 @@ def test_no_name_is_a_link_a_heading_or_a_list_on_github_either(found):
         assert re.match(r"$|\| |#{1,2} [A-Z]|- ([0-9]{4}-|route |all routes: )", line), line
 
 
+@pytest.mark.thorough
 def test_both_list_who_changed_the_threshold_and_why(found):
     for text in (markdown_receipt(*found).replace("\\", ""), Page(html_receipt(*found)).text):
         assert "raise, all routes, 0.8 to 0.9, by EscalationStorm" in text

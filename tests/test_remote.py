@@ -130,6 +130,7 @@ def test_reports_are_the_same_from_afar(local, remote, command, form):
     assert len(near[1]) > 2
 
 
+@pytest.mark.thorough
 def test_the_receipt_is_the_same_page_from_afar(local, remote, tmp_path):
     assert timeless(remote("report", "--markdown")[1]) == timeless(local("report", "--markdown")[1])
     pages = [tmp_path / "near.html", tmp_path / "far.html"]

@@ -660,6 +660,7 @@ def test_people_get_the_same_in_words(capsys, tmp_path):
     assert not out.lstrip().startswith("{")
 
 
+@pytest.mark.thorough
 def test_progress_is_told_as_it_comes(capsys, tmp_path):
     path = write_csv(tmp_path / "pairs.csv", [{"cheap_confidence": 0.9, "cheap_correct": 1}] * 450)
     _, _, err = run(capsys, path, "--json", "--sample-rate", 0, "--rate", 1000)

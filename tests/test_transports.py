@@ -112,6 +112,7 @@ class TestLoops:
         gc.collect()
         assert len(loops) == 1  # what belongs to the last one goes with the next, or with the router
 
+    @pytest.mark.thorough
     def test_at_once_in_threads_have_connections_of_their_own(self, api):
         router, together, found = router_at(api.url), threading.Barrier(4), []
 

@@ -46,9 +46,17 @@ def expire_grades(store: Store, *, before: float) -> int:
     return deleted + delete_some(store, _CANDIDATE, and_(settled, ~is_graded))
 
 
-def expire_outcomes(store: Store, *, before: float) -> int:
-    """Delete outcomes that came before `before` (Unix time); returns how many they were."""
-    return delete_some(store, _OUTCOME, _OUTCOME.c.at < before)
+def expire_outcomes(store: Store, *, before: float, most_unknown: int = 100_000) -> int:
+    """Delete outcomes that came before `before` (Unix time); returns how many they were.
+
+    Of those whose call the store does not have, only the newest `most_unknown` stay: a sender can make up any number.
+    """
+    deleted = delete_some(store, _OUTCOME, _OUTCOME.c.at < before)
+    unknown = ~_OUTCOME.c.is_known
+    beyond = select(_OUTCOME.c.at).where(unknown).order_by(_OUTCOME.c.at.desc()).offset(most_unknown).limit(1)
+    with store.reading() as connection:
+        newest = connection.scalar(beyond)
+    return deleted if newest is None else deleted + delete_some(store, _OUTCOME, and_(unknown, _OUTCOME.c.at <= newest))
 
 
 def delete_some(store: Store, table: Table, chosen: ColumnElement[bool]) -> int:

@@ -52,6 +52,7 @@ class Product:
 
 
 @pytest.mark.parametrize(("rate", "seed"), [(0.03, 1), (0.1, 2), (0.005, 3)])
+@pytest.mark.thorough
 def test_many_routes_learn_suspect_and_test_as_the_package_does(rate, seed):
     routes = Routes(6, lambda at: np.where(at > 150_000, 1.6 * rate, rate), Way(), np.random.default_rng(seed))
     products = [Product() for _ in range(6)]

@@ -148,6 +148,7 @@ def test_what_ends_while_the_digest_itself_waits_is_a_line_of_that_digest(store,
     assert len(digest.blocks) == 22
 
 
+@pytest.mark.thorough
 def test_the_alert_on_a_backlog_counts_from_its_first_message_however_often_it_is_replaced(store, slack):
     notifier, incident = Notifier(store, {"slack": bot(slack)}), begin(store)
     slack.channels.archive("#alerts")

@@ -349,6 +349,7 @@ def test_a_raise_never_lowers(make_town):
     assert replace(lower, raised=0.9).for_route("support").threshold == 0.95
 
 
+@pytest.mark.thorough
 def test_a_changed_raised_threshold_reaches_the_routers_of_a_raise_that_is_held(town, settings):
     town.run(200, STORM)
     town.guard.close()

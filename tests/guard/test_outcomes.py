@@ -1,5 +1,7 @@
 """What users say about answers, over real HTTP: a rate of its own, in no other."""
 
+from dataclasses import replace
+
 import anyio
 import httpx2
 import pytest
@@ -206,6 +208,18 @@ def test_old_ones_are_deleted(guard, client):
     assert expiry.expire_outcomes(guard.store, before=row["at"]) == 0
     assert expiry.expire_outcomes(guard.store, before=row["at"] + 1e-3) == 1
     assert rows(guard) == []
+
+
+def test_of_unknown_calls_only_the_newest_outcomes_stay(store):
+    known = ReportedOutcome(call_id="call-1", source="a", is_wrong=True, claimed=CallFacts())
+    made_up = [replace(known, call_id=f"none-{number}") for number in range(5)]
+    store.transact(know)
+    for number, each in enumerate((known, *made_up)):
+        store.transact(lambda connection, each=each, at=number: put(connection, [each], now=at))
+    assert expiry.expire_outcomes(store, before=0, most_unknown=2) == 3
+    with store.reading() as connection:
+        left = connection.execute(select(table_of(OutcomeRow).c.call_id)).scalars().all()
+    assert sorted(left) == ["call-1", "none-3", "none-4"]
 
 
 @pytest.mark.thorough

@@ -114,6 +114,7 @@ def test_a_limit_that_was_set_is_run_again_as_well(make_school):
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(each, marks=pytest.mark.thorough) for each in (1, 2))])
 @on_sqlite
+@pytest.mark.thorough
 def test_drawn_pasts_turn_as_they_did(school, seed):
     random = Random(seed)
     for number in range(14):

@@ -311,6 +311,7 @@ def test_a_pin_overrides_all_and_is_obeyed(school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_a_raise_that_a_person_kept_off_has_no_effect_to_tell_of(school):
     school.learn(300, 0.02)
     school.do(pin, threshold=0.85, route="support", author="ann", why="trial")
@@ -329,6 +330,7 @@ def test_wrong_answers_are_told_by_class_for_the_grades_of_the_headline(school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_relearning_during_an_incident_tells_no_numbers_that_nobody_knows(school):
     school.learn(300, 0.02)
     school.drift()
@@ -436,6 +438,7 @@ def test_a_raise_is_held_while_the_grader_is_dead(school):
 
 
 @on_sqlite
+@pytest.mark.thorough
 def test_samples_that_nobody_grades_are_an_alert_even_where_nothing_fails(school):
     school.learn(300, 0.02)
     school.teach(100, 0.02, seed=1)

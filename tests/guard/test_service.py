@@ -182,6 +182,7 @@ def test_metrics_tell_what_confidence_and_judge_are_worth_one_at_a_time(make_sch
     assert found[(names.FLEET_JUDGE_KAPPA_LOW,)] < found[(names.FLEET_JUDGE_KAPPA,)] == 1.0
 
 
+@pytest.mark.thorough
 def test_the_evidence_of_a_rule_stands_beside_its_alarm_line(town, make_service, settings):
     town.run(200, [0.95] * 10)
     calm = evidence_of(make_service(), settings, town)

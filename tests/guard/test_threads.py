@@ -147,6 +147,7 @@ def test_a_webhook_posts_start_change_and_end_only(make_place):
     assert len(slack.messages) == before
 
 
+@pytest.mark.thorough
 def test_a_hostile_route_is_data_in_the_message_and_in_its_thread(make_place):
     town, slack = make_place("bot", grafana_url="https://grafana.example")
     town.run(200, CALM, route=HOSTILE)

@@ -47,6 +47,7 @@ def test_changes_are_those_in_force_of_the_period(town):
     assert not trends(town.store, town.settings, since=began, until=found["at"])["changes"]
 
 
+@pytest.mark.thorough
 def test_quality_has_grades_by_route_and_normals(school):
     began = school.clock()
     school.teach(250, 0.1)

@@ -238,6 +238,7 @@ def test_a_router_that_dies_is_told_and_forgotten_when_it_signs_off(town):
     assert [kind for kind, _ in told(town, "RouterSilent")] == ["started", "resolved"]
 
 
+@pytest.mark.thorough
 def test_a_dead_router_is_forgotten_after_a_day(town):
     beat(town)
     pass_by(town, 70, drain=False)

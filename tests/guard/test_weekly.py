@@ -126,6 +126,7 @@ def test_each_week_has_its_own_and_what_slack_missed_comes_later(town, slack):
     assert receipts(slack)[1].text.endswith(": no calls were counted")
 
 
+@pytest.mark.thorough
 def test_a_guard_that_was_away_on_monday_tells_it_when_it_is_back(town, slack):
     town.run(10, CALM)
     assert at(town, MONDAY + 4 * DAY_S + 3 * HOUR_S)
