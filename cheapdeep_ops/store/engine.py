@@ -7,7 +7,7 @@ from copy import copy
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from cheapdeep_ops.errors import StoreError
@@ -133,7 +133,8 @@ class Store:
         return self._address.file_identity()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that a thread still uses is closed once it gives it back."""
+        event.listen(self.engine, "checkin", lambda _connection, record: record.invalidate())
         self.engine.dispose()
 
 

@@ -322,6 +322,16 @@ def test_a_relative_path_is_made_absolute_and_said(tmp_path, caplog):
     assert "relative" in caplog.text
 
 
+def test_a_connection_that_is_in_use_while_its_store_closes_is_closed_once_it_is_given_back(either_url):
+    store = Store(either_url)
+    with store.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        store.close()
+        assert connection.scalar(select(1)) == 1
+    with pytest.raises(Exception, match="closed"):
+        driver.execute("SELECT 1")
+
+
 @pytest.mark.parametrize("url", ["", "cheapdeep.db", "nonsense://x", "sqlite://" + "/nowhere/at/all/x.db"])
 def test_what_is_no_store_is_a_clear_error(url):
     with pytest.raises(StoreError):
