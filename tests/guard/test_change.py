@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.grading.adaptive import Suspicion
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.guard.grading.traffic_watch import BLOCK_S, watch
+from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.guard.statistics.change import ChangeDetector, distance, variation
 from cheapdeep_ops.store import detectors
 
@@ -112,8 +113,8 @@ def test_a_route_whose_confidence_has_moved_is_suspected(make_school):
     assert {"support"} in changes[:10]
     sampler = Sampler(school.settings, grader_version(school.settings))
     with school.store.reading() as connection:
-        calm = sampler._suspicions(connection)
-        told = sampler._suspicions(connection, changed=frozenset({"support", "unknown"}))
+        calm = sampler._suspicions(connection, HeldTimes())
+        told = sampler._suspicions(connection, HeldTimes(), changed=frozenset({"support", "unknown"}))
     assert (calm.by_route.get("support", Suspicion()).is_raised, told.by_route["support"].is_raised) == (False, True)
     assert told.new_state is not None
     assert "unknown" not in told.new_state.state
