@@ -1,6 +1,7 @@
 """A change of the traffic is found from all calls, and asks for grades."""
 
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -102,6 +103,15 @@ def live(school, blocks, confidences):
         )
         changes.append(set(found.changed))
     return changes
+
+
+def test_a_doubt_that_neither_grows_nor_goes_ends_within_a_day_so_the_state_stays_small():
+    calm = tuple((1.0 + number / 40, 600) for number in range(288))
+    doubted = ChangeDetector(histogram={"80": 5_000.0, "90": 5_000.0}, blocks=30, scores=calm, log=4.6)
+    block = {"80": 333, "90": 267}
+    assert len(replace(doubted, held=calm[:287]).after(block).held) == 288
+    after = replace(doubted, held=calm).after(block)
+    assert (len(after.held), len(after.scores), after.blocks) == (0, 288, 31)
 
 
 @pytest.mark.thorough
