@@ -104,6 +104,16 @@ def test_it_says_why_rules_only_report(town, pinned, mode, said):
     assert next(iter(progress_summary(found))) == f"route support: {said}"
 
 
+def test_no_other_route_is_evaluated_for_it(town):
+    for route in ("support", "shop", "billing"):
+        town.run(10, CALM, route=route, look_every_s=10)
+    with patch.object(Evaluation, "_evaluate", autospec=True, side_effect=Evaluation._evaluate) as evaluated:
+        found = why(town.store, town.settings, route="support", now=town.clock())
+    assert {call.args[3] for call in evaluated.call_args_list} == {"support", "*"}
+    (joint,) = [each for each in found["rules"] if (each["rule"], each["scope"]) == ("EscalationStorm", "*")]
+    assert joint["have"] == 300
+
+
 def test_an_unknown_route_and_all_routes_are_explained(town):
     town.run(10, CALM, look_every_s=10)
     first = {

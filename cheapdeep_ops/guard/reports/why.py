@@ -33,7 +33,7 @@ def why(store: Store, settings: Settings, *, route: str, now: float) -> Why:
     with store.snapshot() as connection:
         evaluation = Evaluation(
             connection, settings=settings, rulebook=Rulebook(rules=evaluated),
-            cache=GradeCache(grader_version(settings)), now=now, started_at=now,
+            cache=GradeCache(grader_version(settings)), now=now, started_at=now, only={route, ALL_ROUTES},
         )  # fmt: skip
         stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
         paces = {scope: _pace(connection, scope, now) for scope in (route, ALL_ROUTES)}
