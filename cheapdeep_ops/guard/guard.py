@@ -85,7 +85,6 @@ class Guard:
         self._retention = Retention(retaining, settings, keep_grades_s=keep_grades_s, monotonic=monotonic)
         self._label_places = LabelPlaces(retaining, max_routes=settings.max_routes, started_at=started_at)
         # The sampler grades more while one of these holds a raise, because the raise waits for grades.
-        self._raising_rules = {rule.alert for rule in rulebook.rules if rule.rests_on_grades and rule.raises}
 
     def keep_leases(self, now: float) -> bool:
         """Renew this guard's leases, take those that are free or abandoned; returns whether it evaluates from now on.
@@ -183,7 +182,7 @@ class Guard:
         grader = self._grader
         if grader is None:
             return 0
-        return self._do(GRADE, lambda: grader.run(now, raising_rules=self._raising_rules), now) or 0
+        return self._do(GRADE, lambda: grader.run(now, rules=self._rulebook.rules), now) or 0
 
     def report(self, now: float) -> bool:
         """Enqueue the receipt of the last full week, if settings ask for it; returns whether it did so now.

@@ -5,14 +5,21 @@ from typing import Final
 
 from cheapdeep_ops.guard.formatting import duration, plain, scope_text
 from cheapdeep_ops.guard.report_types.why import RuleProgress, Why
+from cheapdeep_ops.values import ALL_ROUTES
 
 _LONGEST: Final = 300
 
 
 def progress_summary(why: Why) -> Iterator[str]:
     """The threshold of the route, and the rules that have found no problem."""
-    pinned = "" if why["pin"] is None else "; a person has pinned it, so rules only report"
-    yield f"{scope_text(why['route'])}: threshold {why['threshold']:g}{pinned}"
+    reasons = [] if why["pin"] is None else ["a person has pinned it"]
+    reasons += [] if why["mode"] == "enforce" else [f"the mode is {why['mode']}"]
+    only = f"; {' and '.join(reasons)}, so rules only report" if reasons else ""
+    yield f"{scope_text(why['route'])}: threshold {why['threshold']:g}{only}"
+    if why["route"] == ALL_ROUTES:
+        yield "Rules judge all routes together where two of them or more have data and do not fire alone."
+    elif not why["has_data"]:
+        yield "This route has no calls within a day and no grades. Is the name right? cheapdeep-ops routes list"
     calm = sorted({each["rule"] for each in why["rules"] if _is_calm(each)})
     if calm:
         yield f"No problem: {', '.join(calm)}"

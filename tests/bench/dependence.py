@@ -60,7 +60,8 @@ class Limits:
         self.latest[:, ended] = 0
         usual = np.full(len(growth), dependence.QUESTION_SHARE)
         if self.share.any():
-            usual = np.array([dependence.evidence_share(each) for each in self.share])
+            both = zip(self.share, self.dispersion, strict=True)
+            usual = np.array([dependence.evidence_share(*each) for each in both])
         limit = (self.needed * usual)[:, None] - self.asked
         room = np.where(repeats[:, None], limit, self.needed * dependence.QUESTION_SHARE)
         sums = most = np.zeros_like(growth)

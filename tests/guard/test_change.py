@@ -1,6 +1,7 @@
 """A change of the traffic is found from all calls, and asks for grades."""
 
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from cheapdeep_ops.guard.grading.adaptive import Suspicion
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.guard.grading.traffic_watch import BLOCK_S, watch
+from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.guard.statistics.change import ChangeDetector, distance, variation
 from cheapdeep_ops.store import detectors
 
@@ -103,6 +105,15 @@ def live(school, blocks, confidences):
     return changes
 
 
+def test_a_doubt_that_neither_grows_nor_goes_ends_within_a_day_so_the_state_stays_small():
+    calm = tuple((1.0 + number / 40, 600) for number in range(288))
+    doubted = ChangeDetector(histogram={"80": 5_000.0, "90": 5_000.0}, blocks=30, scores=calm, log=4.6)
+    block = {"80": 333, "90": 267}
+    assert len(replace(doubted, held=calm[:287]).after(block).held) == 288
+    after = replace(doubted, held=calm).after(block)
+    assert (len(after.held), len(after.scores), after.blocks) == (0, 288, 31)
+
+
 @pytest.mark.thorough
 def test_a_route_whose_confidence_has_moved_is_suspected(make_school):
     school = make_school(sample_rate=0.01)
@@ -112,8 +123,8 @@ def test_a_route_whose_confidence_has_moved_is_suspected(make_school):
     assert {"support"} in changes[:10]
     sampler = Sampler(school.settings, grader_version(school.settings))
     with school.store.reading() as connection:
-        calm = sampler._suspicions(connection)
-        told = sampler._suspicions(connection, changed=frozenset({"support", "unknown"}))
+        calm = sampler._suspicions(connection, HeldTimes())
+        told = sampler._suspicions(connection, HeldTimes(), changed=frozenset({"support", "unknown"}))
     assert (calm.by_route.get("support", Suspicion()).is_raised, told.by_route["support"].is_raised) == (False, True)
     assert told.new_state is not None
     assert "unknown" not in told.new_state.state

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.rules.cause_text import cause_text
 from cheapdeep_ops.guard.rules.false_confidence.explanation import band_of, climb_cause, names_of, read_climb
+from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.guard.statistics.attribution import Kind, as_facts
 from cheapdeep_ops.guard.statistics.contributions import Dimension
 from cheapdeep_ops.store import grades
@@ -157,7 +158,9 @@ def store(either_url):
 def test_what_was_before_is_after_the_last_incident_else_what_was_learned(store, over, said, before):
     normals = {"support": Baseline(scope="support", since=NOW, until=NOW + 20)}
     with store.reading() as connection:
-        climb = read_climb(connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=40)
+        climb = read_climb(
+            connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=40, held=HeldTimes()
+        )
     assert climb.compared_with == said
     assert [each.call_id for each in climb.before] == [f"c{number}" for number in before]
     assert [each.call_id for each in climb.now] == [f"c{number}" for number in range(94, 69, -1)]
@@ -181,7 +184,9 @@ def test_of_several_routes_it_is_told_whether_the_grades_before_are_of_the_same_
         "shop": Baseline(scope="shop", since=since),
     }
     with store.reading() as connection:
-        climb = read_climb(connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=50)
+        climb = read_climb(
+            connection, JUDGE, normals, over=over, began=NOW + 70, until=NOW + 95, limit=50, held=HeldTimes()
+        )
     assert climb.is_of_one_time is is_of_one_time
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import accumulate
 from random import Random
 
 import pytest
@@ -161,6 +162,24 @@ class TestTheDispersion:
         grown = given_by(apart([True, False]), traffic=Traffic(dispersion=2.0))
         assert grown[1] == tuple(each / 2 for each in DOWN)
         assert grown[0] == pytest.approx([min(each, NEEDED / 10) / 2 for each in UP])
+
+    @pytest.mark.parametrize("count", [1, 3, 10, 30])
+    @pytest.mark.parametrize("dispersion", [1.0, 6.0, 20.0])
+    def test_hides_no_climb_of_the_questions_that_are_usual(self, count, dispersion):
+        traffic = Traffic(
+            questions={f"q{number}": 900 / count for number in range(count)}, total=900, dispersion=dispersion
+        )
+        # Each wrong answer is followed by correct ones, so that no run of neighbours is bounded.
+        observed = [
+            seen(number % 6 == 0, question=f"q{number // 6 % count}", at=100.0 * number)
+            for number in range(6 * 40 * int(dispersion))
+        ]
+        second_bet = accumulate(grown[1] for grown in given_by(observed, traffic=traffic))
+        assert max(second_bet) > NEEDED
+
+    @pytest.mark.parametrize("dispersion", [1.0, 6.0, 20.0])
+    def test_gives_a_new_question_no_more(self, dispersion):
+        assert evidence_share(0.0, dispersion) == QUESTION_SHARE
 
     def test_is_not_learned_from_an_incident_and_not_while_evidence_grows(self):
         learner = TrafficLearner(Traffic())

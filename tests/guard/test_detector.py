@@ -28,6 +28,13 @@ def test_a_bet_wins_nothing_on_average_on_the_good_side_of_its_target(target, pa
         assert max(expected) <= 1 + 1e-9
 
 
+@pytest.mark.parametrize("target", [5e-324, 1e-300, 0.999, 1 - 2**-53])
+def test_the_extreme_targets_of_a_rules_file_have_bets(target):
+    for bets in (Bets.on_climb(target), Bets.on_fall(target)):
+        assert all(0 < rate < 1 for rate in bets.rates)
+        assert all(math.isfinite(growth) for hits in (0, 1) for growth in bets.growth(hits, 1))
+
+
 @pytest.mark.parametrize("target", [0.03, 0.35, 0.99])
 def test_a_bet_is_fair_at_its_target(target):
     for bets in (Bets.on_climb(target), Bets.on_fall(target)):

@@ -88,6 +88,7 @@ def test_a_file_of_ones_own_is_read_with_its_durations(rules_file):
         ("min_calls: 100", "min_calls: many", ["EscalationStorm", "min_calls"]),
         ("min_calls: 100", "min_calls: 1.5", ["EscalationStorm", "min_calls"]),
         ("min_calls: 100", "min_calls: true", ["EscalationStorm", "min_calls"]),
+        ("min_calls: 100", "min_calls: 9223372036854775808", ["EscalationStorm", "min_calls", "1000000000"]),
         ("[notify, raise_threshold]", "[notify, panic]", ["EscalationStorm", "actions", "raise_threshold"]),
         ("[notify, raise_threshold]", "notify", ["EscalationStorm", "actions"]),
         ("limit: max_escalation_rate", "limit: 35", ["EscalationStorm", "limit"]),

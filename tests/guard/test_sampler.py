@@ -39,6 +39,6 @@ def test_shares_follow_the_traffic_of_the_last_day(store):
     keep(store, "gone", 2, at=NOW - 25 * HOUR_S)
     settings = Settings(sampling="adaptive")
     sampler = Sampler(settings, grader_version(settings))
-    plan = store.transact(lambda connection: sampler.plan(connection, NOW, raising_rules=()))
+    plan = store.transact(lambda connection: sampler.plan(connection, NOW, rules=()))
     assert plan.shares.keys() == {"large", "small"}
     assert plan.shares["small"] > plan.shares["large"] == pytest.approx(LEARNING * settings.graded_share, rel=0.1)

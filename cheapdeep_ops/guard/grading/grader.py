@@ -13,6 +13,7 @@ from cheapdeep_ops.guard.grading.grader_status import is_paused
 from cheapdeep_ops.guard.grading.regrader import Regrader
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.grading.second_grader import SecondGrader
+from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state
 from cheapdeep_ops.store.anchors import AnchorContent
@@ -52,14 +53,14 @@ class Grader:
         self._second = SecondGrader(store, settings=settings, first=self.version)
         self._regrader = Regrader(store, settings=settings, grader=self.version)
 
-    def run(self, now: float, *, raising_rules: Collection[str] = ()) -> int:
+    def run(self, now: float, *, rules: Collection[Rule] = ()) -> int:
         """Choose samples, delete those that are too old, and grade what waits; returns how many were settled.
 
-        The raises of `raising_rules` wait for grades. Raises StoreError.
+        `rules` say which raises wait for grades, and when no grade counts. Raises StoreError.
         """
         if not self._settings.graded_share:
             return 0
-        self._apply(partial(self._sampler.plan, raising_rules=raising_rules), now)
+        self._apply(partial(self._sampler.plan, rules=rules), now)
         candidates.choose(self._store, otherwise=self._settings.graded_share, now=now)
         # Retention does this too, but a request may not take content along that should be deleted by now.
         candidates.forget(self._store, before=now - self._settings.retain_content_days * DAY_S)
@@ -72,7 +73,7 @@ class Grader:
         if self._status().paused_why:
             return settled + self._grade(now, limit=1)
         settled += self._grade(now, limit=MAX_PER_RUN)
-        settled += self._grade_retrospectively(now, raising_rules)
+        settled += self._grade_retrospectively(now, rules)
         self._run_second(now)
         self._regrade(now)
         return settled
@@ -97,17 +98,17 @@ class Grader:
         self._batches.submit(now, limit=limit)
         return 0
 
-    def _grade_retrospectively(self, now: float, raising_rules: Collection[str]) -> int:
+    def _grade_retrospectively(self, now: float, rules: Collection[Rule]) -> int:
         """Grade past answers directly, as long as the grades before confirm the suspicion."""
         settled = 0
-        while not self._stopped and self._apply(self._sampler.plan_retrospective, now):
+        while not self._stopped and self._apply(partial(self._sampler.plan_retrospective, rules=rules), now):
             graded = 0 if self._is_paused(now) else self._direct.run(now, limit=MAX_PER_RUN, steered=True)
             settled += graded
             if not graded:
                 break
         # These grades change suspicions, and so the shares of calls to come.
         if settled:
-            self._apply(partial(self._sampler.plan, raising_rules=raising_rules), now)
+            self._apply(partial(self._sampler.plan, rules=rules), now)
         return settled
 
     def _apply(self, plan_for: Callable[[Connection, float], SamplingPlan], now: float) -> int:

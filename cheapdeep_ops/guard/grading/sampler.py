@@ -14,6 +14,8 @@ from cheapdeep_ops.guard.grading.adaptive import (
 )
 from cheapdeep_ops.guard.grading.traffic_watch import WatchedTraffic, watch
 from cheapdeep_ops.guard.rules.false_confidence.baseline import alarm_level_of
+from cheapdeep_ops.guard.rules.hold import HeldTimes, held_times
+from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.sampling import kept_share
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, detectors, grades, policies, sampling_rates
@@ -70,18 +72,23 @@ class Sampler:
         """Whether shares can differ."""
         return self._settings.sampling == "adaptive" and is_adaptive(self._budget, self._kept)
 
-    def plan(self, connection: Connection, now: float, *, raising_rules: Collection[str]) -> SamplingPlan:
-        """The share of each route for calls from now on; the raises of `raising_rules` wait for grades."""
+    def plan(self, connection: Connection, now: float, *, rules: Collection[Rule]) -> SamplingPlan:
+        """The share of each route for calls from now on; `rules` say which raises wait, and when no grade counts."""
+        held = held_times(connection, rules)
         before = sampling_rates.latest(connection)
         traffic = watch(connection, self._grader, now) if self.is_adaptive else WatchedTraffic()
-        suspicions = self._suspicions(connection, changed=traffic.changed)
-        wanted = self._shares(connection, before, suspicions.by_route, now, raising_rules=raising_rules)
+        suspicions = self._suspicions(connection, held, changed=traffic.changed)
+        wanted = self._shares(
+            connection, before, suspicions.by_route, now,
+            raising_rules={rule.alert for rule in rules if rule.rests_on_grades and rule.raises}, held=held,
+        )  # fmt: skip
         moved = {route: share for route, share in wanted.items() if has_moved(before.get(route, self._budget), share)}
         return SamplingPlan(shares=moved, new_state=suspicions.new_state, traffic=traffic.states)
 
-    def plan_retrospective(self, connection: Connection, now: float) -> SamplingPlan:
-        """The past answers of suspected routes to grade now; none while earlier ones still wait."""
-        if not self.is_adaptive:
+    def plan_retrospective(self, connection: Connection, now: float, *, rules: Collection[Rule]) -> SamplingPlan:
+        """The past answers of suspected routes to grade now; none while earlier ones wait, or while no grade counts."""
+        held = held_times(connection, rules)
+        if not self.is_adaptive or held.covers(now):
             return SamplingPlan()
         # Without this limit, suspicions would pile up samples while the grader is down.
         if waiting := candidates.steered_waiting(connection):
@@ -92,7 +99,7 @@ class Sampler:
         alarms = {
             route: alarm for route, baseline in baselines.items() if (alarm := alarm_level_of(baseline)) is not None
         }
-        suspicions = self._suspicions(connection)
+        suspicions = self._suspicions(connection, held)
         quotas = {
             route: suspicion.retrospective_quota(ungraded.get(route, 0), alarms[route].target)
             for route, suspicion in suspicions.by_route.items()
@@ -124,10 +131,14 @@ class Sampler:
         now: float,
         *,
         raising_rules: Collection[str],
+        held: HeldTimes,
     ) -> dict[str, float]:
         if not self.is_adaptive:
             return dict.fromkeys(before, self._budget)
         answers = sampling_rates.answers_by_route(connection, since=now - DAY_S)
+        if held.covers(now):
+            # Grades that do not count decide nothing, so no route needs more of them than in calm.
+            return shares(answers, budget=self._budget, kept=self._kept)
         baselines = grades.baselines(connection, self._grader)
         complete = {route for route, baseline in baselines.items() if baseline.ceiling is not None}
         learned = {route for route, baseline in baselines.items() if (baseline.n or 0.0) >= LEARNED}
@@ -171,8 +182,10 @@ class Sampler:
         """The scopes whose threshold has changed within a day."""
         return {each["scope"] for each in policies.history(connection) if each["at"] > now - DAY_S and each["applied"]}
 
-    def _suspicions(self, connection: Connection, *, changed: frozenset[str] = frozenset()) -> RouteSuspicions:
-        """The suspicion of each route, updated by all grades since the stored state.
+    def _suspicions(
+        self, connection: Connection, held: HeldTimes, *, changed: frozenset[str] = frozenset()
+    ) -> RouteSuspicions:
+        """The suspicion of each route, updated by all grades since the stored state that count.
 
         A route in `changed`, whose traffic has changed, is suspected at least until some of its answers are graded.
         """
@@ -182,7 +195,8 @@ class Sampler:
         grade_id = stored.grade_id
         while page := grades.known_after(connection, self._grader, grade_id=grade_id, route=None, limit=_PAGE):
             for grade in page:
-                alarm = alarm_level_of(baselines[grade.route]) if grade.route in baselines else None
+                counts = grade.route in baselines and not held.covers(grade.at)
+                alarm = alarm_level_of(baselines[grade.route]) if counts else None
                 # Grades from which the baseline was learned are normal, and not evidence of a climb.
                 if alarm is not None and grade.called_at > (baselines[grade.route].until or 0.0):
                     before = suspicions.get(grade.route) or Suspicion()

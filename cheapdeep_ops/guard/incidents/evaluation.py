@@ -4,7 +4,7 @@ The constructor reads; `run` decides and uses no database. The caller closes the
 add the messages, and commits the units: see `Guard.step`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from cheapdeep_ops.guard.incidents.alignment import PolicyAlignment
@@ -38,7 +38,11 @@ class AlertUpdate:
 
 
 class Evaluation:
-    """Reads all data of the rules, and decides; each step of the guard makes a new one."""
+    """Reads all data of the rules, and decides; each step of the guard makes a new one.
+
+    `only` names the routes to evaluate by themselves, for a look at one; None for all. All routes together take the
+    others as they were found last.
+    """
 
     def __init__(
         self,
@@ -49,8 +53,10 @@ class Evaluation:
         cache: GradeCache,
         now: float,
         started_at: float,
+        only: Collection[str] | None = None,
     ) -> None:
         self._now = now
+        self._only = only
         # Read first: a change while the rest is read makes the commit fail.
         self.revision = revisions.current(connection)
         """The commit compares it, because it grows when a person changes anything that this evaluation has read."""
@@ -93,7 +99,8 @@ class Evaluation:
         """Each scope by itself, with its routes; then all routes together that do not fire by themselves."""
         known = self._alerts.scopes_of(rule.alert) - ({ALL_ROUTES} if reader.is_joint else set())
         for scope in sorted(reader.scopes | known):
-            yield scope, {scope}
+            if self._only is None or scope in self._only:
+                yield scope, {scope}
         # A route that fires has its own incident, so the joint one must not count its calls again.
         quiet = {scope for scope in reader.scopes if not self._alerts.fires(rule.alert, scope)}
         if reader.is_joint and (len(reader.scopes) > 1 or self._alerts.fires(rule.alert, ALL_ROUTES)):

@@ -1,6 +1,6 @@
 """Why a rule does not fire in a route: what it has found, and what it waits for."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class Why(Record):
     route: str
     threshold: Annotated[float, Field(description="in force for the route")]
     pin: Annotated[
-        float | None, Field(description="the threshold that a person has pinned; while it is, rules only report")
+        float | None,
+        Field(description="the threshold that a person has pinned, here or for all routes; then rules only report"),
     ]
+    mode: Annotated[Literal["enforce", "observe", "shadow"], Field(description="rules change nothing but in `enforce`")]
+    has_data: Annotated[bool, Field(description="whether it has calls within a day, grades, or a policy of its own")]
     rules: list[RuleProgress]

@@ -1,6 +1,7 @@
 """Why the rules fire in a route, or do not: an evaluation of that moment, of which nothing is stored."""
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
@@ -32,7 +33,7 @@ def why(store: Store, settings: Settings, *, route: str, now: float) -> Why:
     with store.snapshot() as connection:
         evaluation = Evaluation(
             connection, settings=settings, rulebook=Rulebook(rules=evaluated),
-            cache=GradeCache(grader_version(settings)), now=now, started_at=now,
+            cache=GradeCache(grader_version(settings)), now=now, started_at=now, only={route, ALL_ROUTES},
         )  # fmt: skip
         stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
         paces = {scope: _pace(connection, scope, now) for scope in (route, ALL_ROUTES)}
@@ -47,19 +48,28 @@ def why(store: Store, settings: Settings, *, route: str, now: float) -> Why:
     for rule in rules:
         for scope in dict.fromkeys((route, ALL_ROUTES)):
             of_scope = found.get((rule.alert, scope)) or _as_stored(rule, stored.get((rule.alert, scope)))
-            # A rule without data in a route waits for it; most rules have no finding for all routes.
-            if of_scope is None and rule in measured and scope == route:
+            # A rule without data in a route waits for it.
+            if of_scope is None and rule in measured and scope == route != ALL_ROUTES:
                 of_scope = _Found(AlertState.INACTIVE, Finding(level=Level.NO_DATA))
             if of_scope is not None:
                 progress.append(_progress(rule, scope, of_scope, paces[scope]))
-    state = book.scopes.get(route)
+    policy = book.for_route(route)
     return {
         "at": now,
         "route": route,
-        "threshold": book.for_route(route).threshold,
-        "pin": state.pin if state else None,
+        "threshold": policy.threshold,
+        "pin": policy.threshold if policy.pinned else None,
+        "mode": settings.mode,
+        "has_data": paces[route].calls > 0 or paces[route].known_grades > 0 or route in book.scopes,
         "rules": progress,
     }
+
+
+_UNTIL: Final = {
+    Level.UNCLEAR: "It fires until there is enough evidence that the rate is back.",
+    Level.BELOW: "The rate is back, so it resolves after its hold time.",
+}
+"""What a firing rule waits for, by what it finds."""
 
 
 class _Found(NamedTuple):
@@ -77,6 +87,8 @@ def _as_stored(rule: Rule, row: StoredAlert | None) -> _Found | None:
 def _progress(rule: Rule, scope: str, found: _Found, pace: Pace) -> RuleProgress:
     finding = found.finding
     progress = kind_of(rule).progress(rule, finding, pace)
+    if found.state is AlertState.FIRING and finding.level in _UNTIL:
+        progress = replace(progress, missing=_UNTIL[finding.level], wait_s=None, example="", needed=progress.have)
     evidence, limit = finding.signal.get("evidence"), finding.signal.get("evidence_limit")
     return {
         "rule": rule.alert,

@@ -4,25 +4,23 @@ Grades that are made while such an alert fires never count, for at most the time
 rules read new grades again, and a person is asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cheapdeep_ops.guard.rules.alert_set import AlertSet
 from cheapdeep_ops.guard.rules.interface import ReaderContext
 from cheapdeep_ops.guard.rules.model import AlertState, Rule
 from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import ALL_ROUTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GradeHold:
-    """The times in which no grade counts; `rules` are those that begin such a time."""
+class HeldTimes:
+    """The times in which no grade counts."""
 
-    rules: Sequence[Rule]
-    alerts: AlertSet
-    spans: Sequence[tuple[float, float]]
-    """(start, end) of those that had begun before this evaluation (Unix times)."""
-    now: float
+    spans: Sequence[tuple[float, float]] = ()
+    """(start, end) of those that had begun when they were read (Unix times)."""
 
     def covers(self, graded_at: float) -> bool:
         """Whether a grade that was made at this Unix time does not count."""
@@ -32,6 +30,15 @@ class GradeHold:
     def last_end(self) -> float:
         """The end of the last of these times, which may lie ahead (Unix time); minus infinity without any."""
         return max((until for _, until in self.spans), default=float("-inf"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradeHold(HeldTimes):
+    """The times in which no grade counts, for one evaluation; `rules` are those that begin such a time."""
+
+    rules: Sequence[Rule]
+    alerts: AlertSet
+    now: float
 
     @property
     def why(self) -> str:
@@ -47,8 +54,15 @@ class GradeHold:
 def read_hold(context: ReaderContext) -> GradeHold:
     """The times in which no grade counts, for one evaluation."""
     rules = [rule for rule in context.rules if rule.holds_grades_s]
-    # Rules have different lengths only in files of one's own; the longest is the safe one.
-    longest_s = max((rule.holds_grades_s for rule in rules), default=0.0)
-    past = incidents.spans(context.connection, rules=[rule.alert for rule in rules]) if rules else []
-    spans = [(since, since + longest_s if until is None else min(until, since + longest_s)) for since, until in past]
+    spans = held_times(context.connection, context.rules).spans
     return GradeHold(rules=rules, alerts=context.alerts, spans=spans, now=context.now)
+
+
+def held_times(connection: Connection, rules: Collection[Rule]) -> HeldTimes:
+    """The times in which no grade counts by these `rules`, from their stored incidents."""
+    holding = [rule for rule in rules if rule.holds_grades_s]
+    # Rules have different lengths only in files of one's own; the longest is the safe one.
+    longest_s = max((rule.holds_grades_s for rule in holding), default=0.0)
+    past = incidents.spans(connection, rules=[rule.alert for rule in holding]) if holding else []
+    spans = [(since, since + longest_s if until is None else min(until, since + longest_s)) for since, until in past]
+    return HeldTimes(spans=spans)

@@ -75,7 +75,8 @@ Seconds = Annotated[
 Share = Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
 Confidence = Annotated[float, Field(strict=True, gt=0.5, lt=1)]
 Alpha = Annotated[float, Field(strict=True, gt=0, lt=0.5, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+"""A number of calls, grades or seconds; bounded, because databases refuse integers of more than 63 bits."""
 
 
 class Rule(BaseModel):

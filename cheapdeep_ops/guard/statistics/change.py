@@ -87,7 +87,8 @@ class ChangeDetector:
             # Each block begins a new bet at 1.
             p = self._rank(score) if variation(self.histogram, block) >= _LEAST else 1.0
             log = math.log1p(math.exp(min(log, _LARGEST))) + math.log(_gain(p))
-        if _FROZEN <= log < -math.log(alpha):
+        # After a day of doubt, what came then is what is usual; else `held` would grow without end.
+        if _FROZEN <= log < -math.log(alpha) and len(self.held) < _KEPT:
             return replace(self, held=(*self.held, score), log=log, has_changed=False)
         # Every score is kept in the end: without those of blocks with evidence, later ones would rank too high.
         scores = (*self.scores, *self.held, score)[-_KEPT:]

@@ -15,7 +15,8 @@ A usual question gives at most its usual share and three standard errors of it. 
 only one question, and a climb of its rate is a climb. In a climb of all questions alike, each gives its usual share.
 Where a tenth is the most for one, an alarm rests on ten wrong answers or more. Of ten, the number of one question has
 the standard error of Poisson's distribution, and three of them leave climbs undisturbed. A question with two fifths of
-all answers or more is not bounded.
+all answers or more is not bounded. Where growth is divided by a dispersion, an alarm needs so many times the wrong
+answers, and the share of a usual question grows with it. A question that is not usual keeps its tenth.
 
 A new question cannot soon raise its own bound, because 50 observations of other questions are assumed. An observation
 counts in full for a share only in times without evidence, else a tenth. So a route that always sends one text, and was
@@ -174,21 +175,23 @@ class GrowthLimiter:
             self._seconds.clear()
             self._latest.clear()
         growth, question, second = observed.growth, observed.question, int(observed.at)
+        widened = self._traffic.dispersion
         by_question, by_second = self._questions.get(question), self._seconds.get(second)
         if max(growth) > 0:
-            growth = self._bounded(growth, question, by_question, by_second)
+            growth = self._bounded(growth, question, by_question, by_second, widened)
         if by_second is not None or max(growth) > 0:
             _add(self._seconds, second, by_second, growth)
         if question and (by_question is not None or max(growth) > 0):
             _add(self._questions, question, by_question, growth)
         self._latest.append(growth)
         # Bounded first: else a bounded gain would stay as it is, and only the losses that outweigh it would shrink.
-        widened = self._traffic.dispersion
         return tuple(grown / widened for grown in growth) if widened > 1 else growth
 
-    def _bounded(self, growth: Growth, question: str, by_question: Growth | None, by_second: Growth | None) -> Growth:
+    def _bounded(
+        self, growth: Growth, question: str, by_question: Growth | None, by_second: Growth | None, widened: float
+    ) -> Growth:
         """The growth that is left for an observation of a question in a second that have given so much."""
-        limit = self._needed * evidence_share(self._traffic.usual_share(question))
+        limit = self._needed * evidence_share(self._traffic.usual_share(question), widened)
         zeros = (0.0,) * len(growth)
         given = zip(growth, by_question or zeros, by_second or zeros, self._of_neighbours(zeros), strict=True)
         # A limit may be lower than it was, which leaves less than nothing.
@@ -259,10 +262,15 @@ class TrafficLearner:
             self._questions = {name: count / 2 for name, count in self._questions.items()}
 
 
-def evidence_share(usual: float) -> float:
-    """The share of the needed evidence that a question with a usual share gives at most; infinite if not bounded."""
-    share = max(usual + _STANDARD_ERRORS * math.sqrt(usual * QUESTION_SHARE), QUESTION_SHARE)
-    return share if share < 1 else math.inf
+def evidence_share(usual: float, dispersion: float = 1.0) -> float:
+    """The share of the needed evidence that a question with a usual share gives at most; infinite if not bounded.
+
+    It is the share before the division by the `dispersion`, which makes an alarm need so many times the evidence.
+    """
+    # Of that evidence too a question may give its usual share: else a few questions alone could never give enough.
+    expected = usual * dispersion
+    share = max(expected + _STANDARD_ERRORS * math.sqrt(expected * QUESTION_SHARE), QUESTION_SHARE)
+    return share if share < dispersion else math.inf
 
 
 def dispersion_of_blocks(blocks: Sequence[int], *, size: int = BLOCK) -> float:

@@ -29,6 +29,9 @@ FALLS: Final = (0.25, 0.4, 0.6, 0.75)
 HIGHEST: Final = 0.95
 """The highest rate to bet on: a bet on 1 would lose everything with one correct answer."""
 
+_ABOVE_ZERO: Final = math.nextafter(0.0, 1.0)
+_BELOW_ONE: Final = math.nextafter(1.0, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Bets:
@@ -40,14 +43,14 @@ class Bets:
     @classmethod
     def on_climb(cls, target: float, factors: Sequence[float] = CLIMBS) -> Self:
         """Bets that a rate is above `target`, at multiples of it."""
-        # Targets above 0.9 need bets above HIGHEST; halfway to 1 is above any target.
-        highest = max(HIGHEST, (1 + target) / 2)
+        # Targets above 0.9 need bets above HIGHEST; halfway to 1 is above any target. It may round to 1, though.
+        highest = min(max(HIGHEST, (1 + target) / 2), _BELOW_ONE)
         return cls(target, tuple(min(target * factor, highest) for factor in factors))
 
     @classmethod
     def on_fall(cls, target: float) -> Self:
         """Bets that a rate is below `target`, at multiples of it."""
-        return cls(target, tuple(target * factor for factor in FALLS))
+        return cls(target, tuple(max(target * factor, _ABOVE_ZERO) for factor in FALLS))
 
     def growth(self, hits: int, n: int) -> tuple[float, ...]:
         """The log-likelihood ratio of each bet for `hits` of `n` observations."""

@@ -263,7 +263,8 @@ def finding_of(
     needed = NeededEvidence.of(rule)
     run, limit = (test.fall, needed.fall) if looks_for_a_fall else (test.climb, needed.climb)
     window = _run_of(run, grades) if level in (Level.ABOVE, Level.BELOW) else grades
-    evidence = {"evidence": max(run.evidence, 0.0), "evidence_limit": limit}
+    evidence: dict[str, object] = {"evidence": max(run.evidence, 0.0), "evidence_limit": limit}
+    evidence["dispersion"] = test.traffic.dispersion
     is_held = {"raises_in_day": held} if held and (fires or level is Level.ABOVE) else {}
     return Finding(level=level, signal={**_signal(estimate(window), alarm, grades), **evidence, **is_held})
 

@@ -260,6 +260,7 @@ class GradeEvidence:
             connection, self._cache.grader,
             {route: self._baselines[route] for route in sorted(routes) if route in self._baselines}, over=over,
             began=self._began(connection, rule, scope, started_at), until=self._now + AHEAD_S, limit=rule.max_grades,
+            held=self._hold,
         )  # fmt: skip
 
     def _began(self, connection: Connection, rule: QualityRule, scope: str, started_at: float) -> float:

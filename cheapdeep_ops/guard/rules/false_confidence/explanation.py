@@ -7,6 +7,7 @@ from math import inf, nextafter
 from statistics import median
 from typing import Final
 
+from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.guard.statistics.attribution import MIN_CALLS, Cause, Kind, as_facts, cause_of
 from cheapdeep_ops.guard.statistics.contributions import BeforeAfter, Counts, Dimension, is_named
 from cheapdeep_ops.guard.statistics.intervals import Estimate, weighted
@@ -53,15 +54,19 @@ def read_climb(
     began: float,
     until: float,
     limit: int,
+    held: HeldTimes,
 ) -> ClimbEvidence:
     """The grades of these routes' calls in `[began, until)`, and of those before; at most `limit` of each.
+
+    Grades that were made in the times of `held` do not count.
 
     Before begins with the end of the last incident (`over`) or with the learning of the baseline, whichever is later.
     If those are too few, before is what the baseline was learned from.
     """
 
     def read(route: str, since: float, until: float) -> list[AttributedGrade]:
-        return grades.attributed(connection, route, grader, since=since, until=until, limit=limit)
+        newest = grades.attributed(connection, route, grader, since=since, until=until, limit=limit)
+        return [each for each in newest if not held.covers(each.at)]
 
     # Grades of an earlier incident would make the present climb look smaller.
     calm = {route: max(baseline.since, over.get(route, 0.0)) for route, baseline in baselines.items()}

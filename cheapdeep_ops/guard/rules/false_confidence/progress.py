@@ -20,6 +20,11 @@ def quality_progress(rule: QualityRule, finding: Finding, pace: Pace) -> Progres
     if finding.level is Level.NO_DATA:
         return lacking("grades", n, max(rule.min_grades, n), pace.grades, why="since it last resolved")
     # While it fires, the evidence is that of the test that resolves it.
-    example = example_of(float(signal["evidence_limit"]), target, CLIMBS, unit="grades", per_s=pace.grades, by=1.0)
-    growth = growth_of(float(signal.get("rate") or 0.0), target, CLIMBS)
+    dispersion = float(signal.get("dispersion") or 1.0)
+    example = example_of(
+        float(signal["evidence_limit"]), target, CLIMBS, unit="grades", per_s=pace.grades, by=dispersion
+    )
+    if dispersion > 1:
+        example += f" Its rate varies {dispersion:.1f} times as much as by chance, so it needs that many more."
+    growth = growth_of(float(signal.get("rate") or 0.0), target, CLIMBS) / dispersion
     return of_evidence(finding, unit="grades", n=n, growth=growth, per_s=pace.grades, limit=target, example=example)
