@@ -1,10 +1,9 @@
 """Whether the interval of a week's false confidence covers the truth, although grades were steered; three tables.
 
 Run `python tests/bench/covering.py`, with `--only weeks`, `routes` or `judge` for one table, `--seed N` for other
-random numbers, and `--weeks N`; half an hour. A week is
-60,000 shipped answers; in half of the weeks the rate climbs on the way. Each grade weighs 1 / (the share in force when
-its call began); those in hindsight are left out, as in the receipt. The last column of the first table shows what the
-interval would be worth if they were not.
+random numbers, and `--weeks N` for other sizes; half an hour. A week is 60,000 shipped answers; in half of the weeks
+the rate climbs on the way. Each grade weighs 1 / (the share in force when its call began); those in hindsight are left
+out, as in the receipt. The last column of the first table shows what the interval would be worth if they were not.
 
 The second table has several routes and shares in one week: raised ones, of which 30% are graded, bad ones that are
 graded little, and answers that a full queue kept with a smaller share. It counts how often the truth lies below the

@@ -1,8 +1,8 @@
 """How often a raise without effect is said to help or to harm, and how soon one that helps is said to; one table.
 
-Run `python tests/bench/effect.py [SEED [RUNS]]`; some minutes. Each run has the first 3,000 grades since a raise, and a look after
-every one of them. "ever" is the share of runs in which any look said something that is not so; "looks" is the share of
-all looks. The last columns are grades until "helps" is said, among the runs that say so.
+Run `python tests/bench/effect.py [SEED [RUNS]]`; some minutes. Each run has the first 3,000 grades since a raise, and a
+look after every one of them. "helps" and "worse" are the shares of runs in which any look said so; "looks" is the share
+of all looks that said either. The last columns are grades until "helps" is said, among the runs that say so.
 """
 
 import math

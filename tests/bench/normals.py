@@ -95,8 +95,8 @@ def climb_rows(*, runs: int, seed: int = 1, only: str = "") -> Iterator[Wait]:
                 ("target known", known, 20_000, way, runs, before),
                 ("target known, an hour late", known, 20_000, late, runs, before),
                 *(
-                    (f"after {each:,}", climbs(before, after, each), each, way, runs // 2 if each > calm else runs, None)
-                    for each in CALMS
+                    (f"after {each:,}", climbs(before, after, each), each, way, many, None)
+                    for each, many in zip(CALMS, (runs, runs, runs // 2), strict=True)
                 ),
                 (f"after {calm:,}, an hour late", climbs(before, after, calm), calm, late, runs // 2, None),
                 (
