@@ -1,9 +1,10 @@
 """How often a threshold is recommended, and how often it breaks its limit, over resamples of recorded answers.
 
-Run `python tests/bench/advising.py FOLDER`, where FOLDER holds the recorded outcomes (`lifeeval_*.csv`); ten minutes.
-What a file holds is taken for the whole truth; from it as many rows as are named are drawn with replacement, a
-threshold is recommended with 95% certainty, and its limit held against the truth. "ships" is the share of answers that
-ship at the recommended threshold, on average; a run without one ships nothing. Each of the three tests is fixed before.
+Run `python tests/bench/advising.py FOLDER [FIRST [RUNS]]`, where FOLDER holds the recorded outcomes (`lifeeval_*.csv`),
+and FIRST is the number of the first run; ten minutes. What a file holds is taken for the whole truth; from it as many
+rows as are named are drawn with replacement, a threshold is recommended with 95% certainty, and its limit held against
+the truth. "ships" is the share of answers that ship at the recommended threshold, on average; a run without one ships
+nothing. Each of the three tests is fixed before.
 """
 
 import csv
@@ -55,13 +56,20 @@ class Row:
 
 
 def measure(
-    name: str, grades: Grades, limit: float, *, drawn: int, runs: int, test: ErrorSharing = ErrorSharing.SHARED
+    name: str,
+    grades: Grades,
+    limit: float,
+    *,
+    drawn: int,
+    runs: int,
+    test: ErrorSharing = ErrorSharing.SHARED,
+    first: int = 0,
 ) -> Row:
     given = broken = silent = 0
     ships = 0.0
     truth = {threshold: rate_at(grades, threshold) for threshold in GRID}
     share = {threshold: sum(each >= threshold for each, _ in grades) / len(grades) for threshold in GRID}
-    for run in range(runs):
+    for run in range(first, first + runs):
         sample = Random(f"{name} {limit} {run}").choices(grades, k=drawn)
         found = recommended(sample, thresholds=GRID, limit=limit, certainty=CERTAINTY, test=test)
         if found.threshold is None:
@@ -81,22 +89,27 @@ def limits(grades: Grades) -> tuple[float, ...]:
 
 
 def table(
-    folder: Path, *, runs: int, drawn: int = 1_000, tests: Sequence[ErrorSharing] = (ErrorSharing.SHARED,)
+    folder: Path,
+    *,
+    runs: int,
+    drawn: int = 1_000,
+    tests: Sequence[ErrorSharing] = (ErrorSharing.SHARED,),
+    first: int = 0,
 ) -> Iterator[Row]:
     for name, grades in recorded(folder).items():
         if len(grades) > 900 and " " not in name:
             for limit, test in product(limits(grades), tests):
-                yield measure(name, grades, limit, drawn=drawn, runs=runs, test=test)
+                yield measure(name, grades, limit, drawn=drawn, runs=runs, test=test, first=first)
     for name, grades in recorded(folder).items():
         if name.endswith("lsat-ar"):
             for test in tests:
-                yield measure(name, grades, 0.2, drawn=200, runs=runs, test=test)
+                yield measure(name, grades, 0.2, drawn=200, runs=runs, test=test, first=first)
 
 
-def main(folder: str) -> None:
+def main(folder: str, first: int = 0, runs: int = RUNS) -> None:
     rows: dict[ErrorSharing, list[Row]] = {test: [] for test in ErrorSharing}
     print(f"{'test':>10}{'limit':>8}{'grades':>8}{'recommended':>13}{'broken':>8}{'ships':>7}{'does not separate':>19}")
-    for row in table(Path(folder), runs=RUNS, tests=tuple(ErrorSharing)):
+    for row in table(Path(folder), runs=runs, tests=tuple(ErrorSharing), first=first):
         rows[row.test].append(row)
         shares = [row.recommended / row.runs, row.broken / row.runs, row.ships, row.silent / row.runs]
         said = "".join(f"{share:>{width}.1%}" for share, width in zip(shares, (13, 8, 7, 19), strict=True))
@@ -110,4 +123,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -1,9 +1,9 @@
 """Whether the interval of a week's false confidence covers the truth, although grades were steered; three tables.
 
-Run `python tests/bench/covering.py`, with `--only weeks`, `routes` or `judge` for one table; half an hour. A week is
-60,000 shipped answers; in half of the weeks the rate climbs on the way. Each grade weighs 1 / (the share in force when
-its call began); those in hindsight are left out, as in the receipt. The last column of the first table shows what the
-interval would be worth if they were not.
+Run `python tests/bench/covering.py`, with `--only weeks`, `routes` or `judge` for one table, `--seed N` for other
+random numbers, and `--weeks N` for other sizes; half an hour. A week is 60,000 shipped answers; in half of the weeks
+the rate climbs on the way. Each grade weighs 1 / (the share in force when its call began); those in hindsight are left
+out, as in the receipt. The last column of the first table shows what the interval would be worth if they were not.
 
 The second table has several routes and shares in one week: raised ones, of which 30% are graded, bad ones that are
 graded little, and answers that a full queue kept with a smaller share. It counts how often the truth lies below the
@@ -29,7 +29,6 @@ KEPT = kept_share(BUDGET)
 ANSWERS = 60_000
 RATES = ((0.02, 0.02), (0.02, 0.05), (0.05, 0.05), (0.05, 0.15), (0.2, 0.2))
 LABELS_RIGHT, LABELS_WRONG = 100, 40
-WEEKS = 4_000
 
 
 @dataclass(frozen=True)
@@ -129,9 +128,9 @@ class Row:
     covered_with_hindsight: int
 
 
-def measure(before: float, after: float, *, weeks: int) -> Row:
+def measure(before: float, after: float, *, weeks: int, seed: int = 0) -> Row:
     covered = with_hindsight = 0
-    for number in range(weeks):
+    for number in numbered(weeks, seed):
         random = Random(f"{before} {after} {number}")
         week = Week(before, after, random.randrange(ANSWERS))
         grades = list(graded(week, before, random))
@@ -149,11 +148,11 @@ class Corrected:
     wide: float
 
 
-def measure_corrected(before: float, after: float, judge: Judge, *, weeks: int) -> Corrected:
+def measure_corrected(before: float, after: float, judge: Judge, *, weeks: int, seed: int = 0) -> Corrected:
     covered = uncorrected = 0
     wide = 0.0
     target = before * judge.tpr + (1 - before) * judge.fpr
-    for number in range(weeks):
+    for number in numbered(weeks, seed):
         random = Random(f"{before} {after} {judge} {number}")
         week = Week(before, after, random.randrange(ANSWERS))
         evenly = [each for each in graded(week, target, random, judge) if not each.steered]
@@ -239,11 +238,11 @@ class Routes:
         return self.weeks - self.below - self.above
 
 
-def measure_routes(name: str, *, weeks: int) -> Routes:
+def measure_routes(name: str, *, weeks: int, seed: int = 0) -> Routes:
     strata = WEEKS_OF_ROUTES[name]
     truth = sum(each.answers * each.rate for each in strata) / sum(each.answers for each in strata)
     below = above = at_kish_n = 0
-    random = Random(name)
+    random = Random(f"{name} {seed}" if seed else name)
     for _ in range(weeks):
         counts = [(each.share, *each.graded(random)) for each in strata]
         found = weighted(
@@ -262,26 +261,31 @@ def kish_n(graded: Sequence[tuple[float, int]]) -> float:
     return sum(n / share for share, n in graded) ** 2 / sum(n / share**2 for share, n in graded)
 
 
-def corrected_table(*, weeks: int) -> Iterator[Corrected]:
+def numbered(runs: int, seed: int) -> range:
+    """The numbers of so many runs, which no other seed has."""
+    return range(seed * 1_000_000, seed * 1_000_000 + runs)
+
+
+def corrected_table(*, weeks: int, seed: int = 0) -> Iterator[Corrected]:
     for before, after in RATES:
-        yield measure_corrected(before, after, ERRING, weeks=weeks)
+        yield measure_corrected(before, after, ERRING, weeks=weeks, seed=seed)
 
 
-def table(*, weeks: int) -> Iterator[Row]:
+def table(*, weeks: int, seed: int = 0) -> Iterator[Row]:
     for before, after in RATES:
-        yield measure(before, after, weeks=weeks)
+        yield measure(before, after, weeks=weeks, seed=seed)
 
 
-def main(only: str | None) -> None:
+def main(only: str | None, seed: int, weeks: int) -> None:
     if only in {None, "weeks"}:
         print(f"{'rate':>12}{'covered':>10}{'with hindsight':>16}")
-        for row in table(weeks=WEEKS):
+        for row in table(weeks=weeks, seed=seed):
             shares = f"{row.covered / row.weeks:>10.1%}{row.covered_with_hindsight / row.weeks:>16.1%}"
             print(f"{row.name:>12}{shares}", flush=True)
     if only in {None, "routes"}:
         print(f"\n{'':>32}{'rate':>8}{'covered':>10}{'below':>8}{'above':>8}{'at the n of Kish':>18}")
         for name in WEEKS_OF_ROUTES:
-            of = measure_routes(name, weeks=WEEKS)
+            of = measure_routes(name, weeks=weeks, seed=seed)
             missed = f"{of.below / of.weeks:>8.1%}{of.above / of.weeks:>8.1%}{of.at_kish_n / of.weeks:>18.1%}"
             print(f"{name:>32}{of.truth:>8.1%}{of.covered / of.weeks:>10.1%}{missed}", flush=True)
     if only in {None, "judge"}:
@@ -289,7 +293,7 @@ def main(only: str | None) -> None:
             f"\na judge that sees {ERRING.tpr:.0%} of the wrong answers, and blames {ERRING.fpr:.0%} of the right ones"
         )
         print(f"{'rate':>12}{'covered':>10}{'uncorrected':>13}{'mean width':>12}")
-        for judged in corrected_table(weeks=WEEKS // 4):
+        for judged in corrected_table(weeks=weeks // 4, seed=seed):
             shares = f"{judged.covered / judged.weeks:>10.1%}{judged.uncorrected / judged.weeks:>13.1%}"
             print(f"{judged.name:>12}{shares}{judged.wide:>12.1%}", flush=True)
 
@@ -297,4 +301,7 @@ def main(only: str | None) -> None:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--only", choices=("weeks", "routes", "judge"))
-    main(arguments.parse_args().only)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--weeks", type=int, default=4_000)
+    given = arguments.parse_args()
+    main(given.only, given.seed, given.weeks)

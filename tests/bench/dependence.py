@@ -1,18 +1,19 @@
-"""False alarms where answers depend on each other, and what the bounds on their evidence cost; one table.
+"""False alarms where questions repeat, and what the bounds on dependent answers cost; three tables.
 
-Run `python tests/bench/dependence.py`; it needs numpy, and some minutes. Each row has two billion confident answers of
-independent routes, of which 1% are graded, 33,000 answers a day. `Limits` is `statistics.dependence` for thousands of
-routes at once, and a test compares the two. Normal is learned from 10,000 grades; the first 600 set its ceiling.
+Run `python tests/bench/dependence.py [questions|second|templates]`; it needs numpy, and takes half an hour. `--seed N`
+takes other random numbers, and `--answers` sets the size of the first table. Its routes are those of `many_routes.py`:
+they learn normal, and go on learning. They have 33,000 confident answers a day. Errors are Monte-Carlo errors (95%).
 
-- *rhythm*: the rate varies by a point in the course of each day.
 - *one question*: once in 60,000 answers, 600 (or 3,000) answers in a row are to one question, and all are wrong. So 1%
-  (5%) of all answers are to it. It is new: normal was learned without it.
-- *other questions*: each time it is another one, and normal was learned from such traffic.
+  (5%) of all answers are to it. It is new: it comes after at least 60,000 answers.
+- *other questions*: each time it is another one, and normal is learned from such traffic.
 - *in a mix*: in that time, the question has 1% (5%) of the answers, and all others are as usual.
+- *second*: 30 or 60 wrong answers of one second, all different and all graded. How often do they raise an alarm?
 - *templates*: a route repeats a few questions from the beginning. How much later is a climb found than with questions
   that never repeat?
 """
 
+import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,119 +21,19 @@ from random import Random
 from statistics import mean, stdev
 
 import numpy as np
+from many_routes import RULE, Calm, Floats, Ints, Routes, Way
+from many_routes import false_alarms as alarms_of
 
-from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.detection import NeededEvidence, SequentialTest, Stakes, at_rate
-from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
-from cheapdeep_ops.guard.statistics import dependence
-from cheapdeep_ops.guard.statistics.sequential import CLIMBS
 
-(RULE,) = [each for each in read_rulebook().rules if isinstance(each, QualityRule) and each.limit == "normal"]
 NEEDED = NeededEvidence.of(RULE)
 GRADED = 0.01
-PER_DAY = 33_000
 EVERY = 60_000
 """Answers from the beginning of one repeated question to that of the next."""
 
 RATES = (0.01, 0.02, 0.03, 0.05, 0.10)
-RUNS = 2_000
-
-
-class Limits:
-    """The bounds for many routes at once, each of which may repeat one question; each grade has its own second."""
-
-    def __init__(self, runs: int, needed: float = NEEDED.climb) -> None:
-        bets, most = len(CLIMBS), dependence._MOST_BLOCKS
-        self.needed = needed
-        self.asked = np.zeros((runs, bets))
-        self.latest = np.zeros((dependence.RUN - 1, runs, bets))
-        self.share = np.zeros(runs)
-        """The usual share of the repeated question."""
-        self.dispersion = np.ones(runs)
-        self.blocks = np.zeros((runs, 2 * most), dtype=int)
-        self.settled, self.waiting = np.zeros(runs, dtype=int), np.zeros(runs, dtype=int)
-        self.n, self.hits = np.zeros(runs, dtype=int), np.zeros(runs, dtype=int)
-
-    def limited(self, growth, run, repeats):
-        """How much one more grade of each route may add; `repeats` is whether it is of the repeated question."""
-        ended = run <= 0
-        self.asked[ended] = 0
-        self.latest[:, ended] = 0
-        usual = np.full(len(growth), dependence.QUESTION_SHARE)
-        if self.share.any():
-            both = zip(self.share, self.dispersion, strict=True)
-            usual = np.array([dependence.evidence_share(*each) for each in both])
-        limit = (self.needed * usual)[:, None] - self.asked
-        room = np.where(repeats[:, None], limit, self.needed * dependence.QUESTION_SHARE)
-        sums = most = np.zeros_like(growth)
-        for grown in self.latest[::-1]:
-            sums = sums + grown
-            most = np.maximum(most, sums)
-        room = np.minimum(room, self.needed * dependence.RUN_SHARE - most)
-        growth = np.where(growth > 0, np.maximum(np.minimum(growth, room), 0), growth)
-        asked = np.round(np.maximum(self.asked + growth, 0), dependence._DECIMALS)
-        self.asked = np.where(repeats[:, None], asked, self.asked)
-        self.latest = np.concatenate([self.latest[1:], growth[None]])
-        return growth / self.dispersion[:, None]
-
-    def learn(self, wrong, run):
-        """Take in the grades, after `limited`; the usual share is not learned."""
-        calm = (run <= dependence.USUAL_EVIDENCE) & (self.waiting > 0)
-        if calm.any():
-            self._settle(np.nonzero(calm)[0])
-        self.n += 1
-        self.hits += wrong
-        done = np.nonzero(self.n == dependence.BLOCK)[0]
-        if len(done):
-            full = done[self.waiting[done] == dependence._MOST_BLOCKS]
-            for row in full:
-                first = self.settled[row]
-                self.blocks[row, first:-1] = self.blocks[row, first + 1 :]
-            self.waiting[full] -= 1
-            self.blocks[done, self.settled[done] + self.waiting[done]] = self.hits[done]
-            self.waiting[done] += 1
-            self.n[done] = self.hits[done] = 0
-
-    def _settle(self, rows):
-        self.settled[rows] += self.waiting[rows]
-        self.waiting[rows] = 0
-        for count in np.unique(self.settled[rows]):
-            some = rows[self.settled[rows] == count]
-            over = max(count - dependence._MOST_BLOCKS, 0)
-            if over:
-                self.blocks[some, : count - over] = self.blocks[some, over:count]
-                self.settled[some] = count - over
-            self.dispersion[some] = dispersions(self.blocks[some, : count - over])
-
-    def forget(self, rows):
-        """After an alarm: the test begins anew."""
-        self.asked[rows] = 0
-        self.latest[:, rows] = 0
-        self.waiting[rows] = self.n[rows] = self.hits[rows] = 0
-
-
-def dispersions(blocks):
-    """`dependence.dispersion` of each row."""
-    found = np.ones(len(blocks))
-    for joined in dependence._JOINED:
-        count = blocks.shape[1] // joined
-        if count < dependence._FEWEST_BLOCKS:
-            break
-        hits = blocks[:, blocks.shape[1] - count * joined :].reshape(len(blocks), count, joined).sum(axis=2)
-        average, free = hits.mean(axis=1), count - 1
-        chance = average * (1 - average / (dependence.BLOCK * joined))
-        squares, spread = ((hits - average[:, None]) ** 2).sum(axis=1), 2 / (9 * free)
-        ratio = np.divide(squares, chance * free, out=np.ones(len(blocks)), where=chance > 0)
-        is_so = (np.cbrt(ratio) - (1 - spread)) / math.sqrt(spread) > dependence._SIGNIFICANT
-        found = np.where(is_so & (chance > 0), np.maximum(found, ratio), found)
-    return found
-
-
-def upper(hits, n, z):
-    """Wilson's upper bound."""
-    rate, square = hits / n, z * z
-    half = z * np.sqrt(rate * (1 - rate) / n + square / (4 * n * n))
-    return (rate + square / (2 * n) + half) / (1 + square / n)
+UNTIL = 1_000_000.0
+TOGETHER = 4_000
 
 
 @dataclass(frozen=True)
@@ -140,90 +41,45 @@ class Question:
     """A wrong question in stretches of so many answers, of which it has `share`."""
 
     answers: int
-    share: float
+    share: float = 1.0
     is_new: bool = False
     """Whether it is another one in each stretch, as it was while normal was learned."""
+
+    def asked(self, at: Floats, rng: np.random.Generator) -> Ints:
+        """The number of the question that each answer is to, else 0."""
+        stretch = (at // EVERY).astype(int)
+        is_asked = (at % EVERY < self.answers) & (self.is_new | (stretch > 1))
+        if self.share < 1:
+            is_asked &= rng.random(at.shape) < self.share
+        return np.where(is_asked, stretch + 1 if self.is_new else 1, 0)
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
     rate: float
-    rhythm: float = 0.0
-    question: Question | None = None
-    days: float = 0.0
-    """The standard deviation of the logarithm of each day's rate."""
+    question: Question
 
 
-def targets(case: Case, runs: int, rng, phase):
-    """The target of each route: the first 600 grades are of 20,000 answers in a row, and set its ceiling."""
-    at = phase[:, None] - np.arange(600)[None] * (20_000 / 600)
-    rate, mean_rate = rate_of(case, at), case.rate
-    if case.question is not None and case.question.is_new:
-        rate = np.where(at % EVERY < case.question.answers, 1, rate)
-        mean_rate += (1 - mean_rate) * case.question.answers / EVERY
-    first = (rng.random((runs, 600)) < rate).sum(axis=1)
-    return np.minimum(upper(first, 600, 1.96), upper(first + rng.binomial(9_400, mean_rate, runs), 10_000, 1.645))
-
-
-def rate_of(case: Case, answers):
-    return case.rate + case.rhythm * np.sin(2 * np.pi * answers / PER_DAY)
-
-
-def false_alarms(case: Case, *, runs: int, grades: int, seed: int, limits: bool = True) -> tuple[int, float]:
-    """Alarms in so many grades of each of `runs` routes, and the answers that these were."""
-    rng = np.random.default_rng(seed)
-    phase = rng.random(runs) * EVERY * PER_DAY
-    target = targets(case, runs, rng, phase)[:, None]
-    rates = np.minimum(target * np.array(CLIMBS), 0.95)
-    up, down = np.log(rates / target), np.log((1 - rates) / (1 - target))
-    values, cusum, bound = np.zeros_like(up), np.zeros_like(up), Limits(runs)
-    day, factor = np.full(runs, -1.0), np.ones(runs)
-    answers, alarms = phase.copy(), 0
-    before = np.full(runs, np.inf)
-    for _ in range(grades):
-        answers += rng.geometric(GRADED, runs)
-        rate = rate_of(case, answers)
-        if case.days:
-            new = answers // PER_DAY != day
-            day = answers // PER_DAY
-            factor[new] = np.exp(rng.normal(-(case.days**2) / 2, case.days, new.sum()))
-            rate = rate * factor
-        repeats = np.zeros(runs, dtype=bool)
-        if case.question is not None:
-            within = answers % EVERY
-            repeats = (within < case.question.answers) & (rng.random(runs) < case.question.share)
-            if case.question.is_new:
-                bound.asked[within < before] = 0
-            before = within
-        wrong = (rng.random(runs) < rate) | repeats
-        run = np.maximum(cusum.max(axis=1), 0)
-        growth = np.where(wrong[:, None], up, down)
-        if limits:
-            growth = bound.limited(growth, run, repeats)
-            bound.learn(wrong, run)
-        values = (values + 1) * np.exp(growth)
-        cusum = np.maximum(cusum, 0) + growth
-        over = values.mean(axis=1) >= 1 / RULE.alpha
-        if over.any():
-            alarms += int(over.sum())
-            values[over] = cusum[over] = 0
-            bound.forget(over)
-    return alarms, float((answers - phase).sum())
+def false_alarms(case: Case, *, answers: float, seed: int, limits: bool = True, until: float = UNTIL) -> Calm:
+    """Alarms in so many answers of routes with `until` answers each."""
+    rng, total = np.random.default_rng(seed), Calm(0, 0, 0, 0.0, 0.0)
+    while total.answers < answers:
+        few = max(min(TOGETHER, round((answers - total.answers) / until)), 1)
+        routes = Routes(
+            few, lambda at: np.full(at.shape, case.rate), Way(is_bounded=limits), rng, asks=case.question.asked,
+            span=EVERY,
+        )  # fmt: skip
+        total += alarms_of(routes, until)
+    return total
 
 
 def cases() -> Iterator[Case]:
     for rate in RATES:
-        yield Case(f"steady {rate:.0%}", rate)
-    for rate in RATES[1:]:
-        yield Case(f"rhythm {rate:.0%} +- 1 point", rate, rhythm=0.01)
-    yield Case("days lognormal 0.3, 3%", 0.03, days=0.3)
-    for rate in RATES:
         for share, answers in ((0.01, 600), (0.05, 3_000)):
-            yield Case(f"one question for {answers:,}, {rate:.0%}", rate, question=Question(answers, 1.0))
-            others = Question(answers, 1.0, is_new=True)
-            yield Case(f"other questions for {answers:,}, {rate:.0%}", rate, question=others)
-            yield Case(f"{share:.0%} in a mix for {answers:,}, {rate:.0%}", rate, question=Question(answers, share))
+            yield Case(f"one question for {answers:,}, {rate:.0%}", rate, Question(answers))
+            yield Case(f"other questions for {answers:,}, {rate:.0%}", rate, Question(answers, is_new=True))
+            yield Case(f"{share:.0%} in a mix for {answers:,}, {rate:.0%}", rate, Question(answers, share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +108,22 @@ def grades_until_alarm(
     raise AssertionError("not found")
 
 
+def alarms_of_a_second(wrong: int, *, rate: float, runs: int, seed: int, calm: int = 400, later: int = 100) -> int:
+    """In how many runs so many wrong answers of one second raise an alarm, then or within `later` more grades."""
+    stakes, alarms = Stakes.at(at_rate(1.2 * rate)), 0
+    for run in range(seed * 1_000_000, seed * 1_000_000 + runs):
+        random, test = Random(f"{wrong} {rate} {run}"), SequentialTest()
+        for number in range(calm + wrong + later):
+            is_burst = calm <= number < calm + wrong
+            at = 100.0 * (calm if is_burst else number)
+            grade = Graded(is_burst or random.random() < rate, at, f"{number:08x}")
+            test = test.after_all([(grade, stakes)], NEEDED, fires=False)
+            if test.climb.alarms(RULE.alpha):
+                alarms += number >= calm
+                break
+    return alarms
+
+
 def distinct(_random: Random, number: int) -> str:
     return f"{number:08x}"
 
@@ -262,27 +134,51 @@ def templates(count: int, share: float = 1.0) -> Callable[[Random, int], str]:
 
 
 def main() -> None:
-    print(f"{'false alarms in ten million answers':<44}{'with bounds':>18}{'without':>18}", flush=True)
-    for case in cases():
-        counts = []
-        for limits in (True, False):
-            found, answers = false_alarms(case, runs=RUNS, grades=10_000 if limits else 1_000, seed=1, limits=limits)
-            error = 1.96 * math.sqrt(max(found, 1)) * 1e7 / answers
-            counts.append(f"{found * 1e7 / answers:>10.2f} ± {error:<5.2f}")
-        print(f"{case.name:<44}{''.join(counts)}", flush=True)
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("what", nargs="*", choices=(*TABLES, []))
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--answers", type=float, default=2e9)
+    arguments.add_argument("--runs", type=int, default=300)
+    arguments.add_argument("--only", default="")
+    given = arguments.parse_args()
+    what = given.what or TABLES
+    if "questions" in what:
+        print(f"{'false alarms in ten million answers':<44}{'with bounds':>18}{'without':>18}", flush=True)
+        for case in cases():
+            if given.only in case.name:
+                bounded = false_alarms(case, answers=given.answers, seed=given.seed)
+                without = false_alarms(case, answers=given.answers / 20, seed=given.seed, limits=False)
+                shown = "".join(f"{each.per_ten_million:>10.2f} ± {each.error:<5.2f}" for each in (bounded, without))
+                print(f"{case.name:<44}{shown}", flush=True)
+    if "second" in what:
+        for wrong in (30, 60):
+            for rate in (0.01, 0.03, 0.10):
+                alarms = alarms_of_a_second(wrong, rate=rate, runs=given.runs, seed=given.seed)
+                print(
+                    f"{wrong} wrong answers in a second at {rate:.0%}: {alarms} alarms in {given.runs} runs", flush=True
+                )
+    if "templates" in what:
+        for row in template_rows(runs=given.runs, seed=given.seed):
+            print(row, flush=True)
+
+
+def template_rows(*, runs: int, seed: int) -> Iterator[str]:
     for before, after, target in ((0.03, 0.10, 0.035), (0.02, 0.05, 0.024), (0.03, 1.0, 0.035)):
-        print(f"\n{before:.0%} -> {after:.0%}, target {target:.1%}: grades until it is found")
+        yield f"{before:.0%} -> {after:.0%}, target {target:.1%}: grades until it is found"
+        few = runs if after > 0.05 else runs // 3
         for name, ask in {
             "no question repeats": distinct,
             **{f"{count} question{'s' if count > 1 else ''} only": templates(count) for count in (1, 2, 3, 5, 10, 30)},
             "half of the answers to one question": templates(1, 0.5),
         }.items():
-            runs = 300 if after > 0.05 else 100
             waits = [
-                grades_until_alarm(ask, target=target, before=before, after=after, seed=f"{run}") for run in range(runs)
+                grades_until_alarm(ask, target=target, before=before, after=after, seed=f"{seed * 1_000_000 + run}")
+                for run in range(few)
             ]
-            print(f"  {name:<42}{mean(waits):>8.0f} ± {1.96 * stdev(waits) / math.sqrt(runs):.0f}", flush=True)
+            yield f"  {name:<42}{mean(waits):>8.0f} ± {1.96 * stdev(waits) / math.sqrt(few):.0f}"
 
+
+TABLES = ("questions", "second", "templates")
 
 if __name__ == "__main__":
     main()

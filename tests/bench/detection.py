@@ -1,15 +1,17 @@
 """How soon a climb of false confidence is found, and how often nothing is found that is there; one table.
 
-Run `python tests/bench/detection.py`; some minutes. Answers are counted, not calls: 3% -> 10% is the share of wrong
-ones among those that ship. One draw stands for many answers between two grades (they are geometric), so that ten
-million shipped answers take a second; the tests and the shares are those of the package. Rules of the game, for each
-row but (a) and (b): 1% of answers graded on average while the rate is at the target, at most one false alarm in ten
-million answers. `early` is how many of the thousand runs had an alarm before the climb, which comes after 20,000 to
-40,000 answers; what is said of the climb then is counted from a new beginning. `late` is how many had not found it a
-million answers after: their normal happened to look as bad.
+Run `python tests/bench/detection.py [FIRST]`; some minutes. FIRST is the number of the first run. Dependent answers are
+not bounded here, and a learned normal does not go on learning: see `normals.py`. Answers are counted, not calls: 3% ->
+10% is the share of wrong ones among those that ship. One draw stands for many answers between two grades (they are
+geometric), so that ten million shipped answers take a second; the tests and the shares are those of the package. Rules
+of the game, for each row but (a) and (b): 1% of answers graded on average while the rate is at the target, at most one
+false alarm in ten million answers. `early` is how many of the thousand runs had an alarm before the climb, which comes
+after 20,000 to 40,000 answers; what is said of the climb then is counted from a new beginning. `late` is how many had
+not found it a million answers after: their normal happened to look as bad.
 """
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -288,9 +290,11 @@ def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float
     return lower, solve(lambda rate: below(rate, count) > tail)
 
 
-def measure(variant: Variant, before: float, after: float, *, runs: int, calm: float, calm_runs: int) -> Row:
+def measure(
+    variant: Variant, before: float, after: float, *, runs: int, calm: float, calm_runs: int, first: int = 0
+) -> Row:
     waits, wrongs, early, late = [], [], 0, 0
-    for run in range(runs):
+    for run in range(first, first + runs):
         random = Random(f"{variant.name} {before} {run}")
         change = random.randrange(20_000, 40_000)
         stream = Stream(before, after, change, random, variant.judge)
@@ -303,7 +307,7 @@ def measure(variant: Variant, before: float, after: float, *, runs: int, calm: f
         wrongs.append(waits[-1] * after)
     graded = answers = 0.0
     alarms = 0
-    for run in range(calm_runs):
+    for run in range(first, first + calm_runs):
         random = Random(f"calm {variant.name} {before} {run}")
         left = calm / calm_runs
         while left > 0:
@@ -343,17 +347,17 @@ class Counted:
         stream.is_wrong = counted  # type: ignore[method-assign]
 
 
-def table(*, runs: int, calm: float, calm_runs: int = 20) -> Iterator[Row]:
+def table(*, runs: int, calm: float, calm_runs: int = 20, first: int = 0) -> Iterator[Row]:
     for before, after in CLIMBS:
         for variant in variants(before, after):
-            yield measure(variant, before, after, runs=runs, calm=calm, calm_runs=calm_runs)
+            yield measure(variant, before, after, runs=runs, calm=calm, calm_runs=calm_runs, first=first)
 
 
-def main() -> None:
+def main(first: int = 0) -> None:
     counts = f"{'median':>8}{'wrong':>8}{'graded':>8}{'early':>7}{'late':>6}"
     print(f"{'climb':>10}  {'method':<46}{'answers until':>18}{counts}", end="")
     print("  false alarms in 10 million (95%)")
-    for row in table(runs=RUNS, calm=30_000_000):
+    for row in table(runs=RUNS, calm=30_000_000, first=first):
         low, high = row.false_interval
         found = f"{row.answers:>10,.0f} ± {row.error:<5,.0f}{row.median:>8,.0f}{row.wrong:>8,.0f}"
         false = f"{row.false_alarms * 1e7 / row.calm_answers:.2f} ({low:.2f} to {high:.2f})"
@@ -364,4 +368,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

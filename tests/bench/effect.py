@@ -1,11 +1,12 @@
 """How often a raise without effect is said to help or to harm, and how soon one that helps is said to; one table.
 
-Run `python tests/bench/effect.py`; some minutes. Each run has the first 3,000 grades since a raise, and a look after
-every one of them. "ever" is the share of runs in which any look said something that is not so; "looks" is the share of
-all looks. The last columns are grades until "helps" is said, among the runs that say so.
+Run `python tests/bench/effect.py [SEED [RUNS]]`; some minutes. Each run has the first 3,000 grades since a raise, and a
+look after every one of them. "helps" and "worse" are the shares of runs in which any look said so; "looks" is the share
+of all looks that said either. The last columns are grades until "helps" is said, among the runs that say so.
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
@@ -69,10 +70,10 @@ class Row:
         return self.helps + self.worse
 
 
-def measure(case: Case, *, runs: int, grades: int = GRADES) -> Row:
+def measure(case: Case, *, runs: int, grades: int = GRADES, seed: int = 0) -> Row:
     helps = worse = said = 0
     until_helps: list[int] = []
-    for run in range(runs):
+    for run in range(seed * 1_000_000, seed * 1_000_000 + runs):
         random, test = Random(f"{case.name} {run}"), TwoGroups()
         evidence, first, kinds = 0.0, 0, set()
         for number in range(grades):
@@ -90,14 +91,14 @@ def measure(case: Case, *, runs: int, grades: int = GRADES) -> Row:
     return Row(case.name, runs, helps, worse, said / runs / grades, tuple(until_helps))
 
 
-def table(*, runs: int, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
+def table(*, runs: int, cases: tuple[Case, ...] = CASES, seed: int = 0) -> Iterator[Row]:
     for case in cases:
-        yield measure(case, runs=runs)
+        yield measure(case, runs=runs, seed=seed)
 
 
-def main() -> None:
+def main(seed: int = 0, runs: int = 4_000) -> None:
     print(f"{'shipped and withheld':>32}{'helps':>8}{'worse':>8}{'looks':>8}{'median':>8}{'90%':>8}")
-    for row in table(runs=4_000):
+    for row in table(runs=runs, seed=seed):
         when = f"{'':>16}"
         if len(row.until_helps) > row.runs / 2:
             tenths = quantiles(row.until_helps, n=10)
@@ -107,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -1,16 +1,17 @@
 """How soon a changed grader is noticed on labelled answers, and how often one that has not changed is; a table.
 
-Run `python tests/bench/judge_drift.py`; some minutes. All counts are of repeated gradings, which take the two labels in
-turn. A grader is written as the shares of its verdicts that differ from the labels correct and incorrect. Each run
-learns its normal from the first gradings, as the package does; then come 200 without a change, and then the grader
-changes. `early` is the share of runs with an alarm before that, `missed` of those without one in 600. Errors are one
-standard error of the simulation.
+Run `python tests/bench/judge_drift.py [FIRST]`; some minutes. FIRST is the number of the first run. All counts are of
+repeated gradings, which take the two labels in turn. A grader is written as the shares of its verdicts that differ from
+the labels correct and incorrect. Each run learns its normal from the first gradings, as the package does; then come 200
+without a change, and then the grader changes. `early` is the share of runs with an alarm before that, `missed` of those
+without one in 600. Errors are one standard error of the simulation.
 
 `persistent` graders err on fixed answers: each of 60 answers of a label has a verdict of its own. All others err anew
 in each grading, which is the harder case. Times are those of the default of 24 repeated gradings a day.
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -101,10 +102,10 @@ class Delay:
     early: float
 
 
-def delay(name: str, before: Rates, after: Rates, *, runs: int = RUNS) -> Delay:
+def delay(name: str, before: Rates, after: Rates, *, runs: int = RUNS, first: int = 0) -> Delay:
     """The repeated gradings from the change to the alarm; runs without one count as `PATIENCE`."""
     waits, missed, early = [], 0, 0
-    for run in range(runs):
+    for run in range(first, first + runs):
         random = Random(f"{name} {run}")
         found = first_alarm(Grader(before, random), Grader(after, random), change=CALM, most=CALM + PATIENCE)
         if found is not None and found <= CALM:
@@ -132,10 +133,10 @@ class FalseAlarms:
         return math.sqrt(max(self.count, 1)) * 1e4 / self.watched
 
 
-def false_alarms(rates: Rates, *, persistent: bool = False, runs: int = CALM_RUNS) -> FalseAlarms:
+def false_alarms(rates: Rates, *, persistent: bool = False, runs: int = CALM_RUNS, first: int = 0) -> FalseAlarms:
     """How often a grader that has not changed is accused; each run ends with its first alarm."""
     count = watched = 0
-    for run in range(runs):
+    for run in range(first, first + runs):
         grader = Grader(rates, Random(f"{rates} {persistent} {run}"), persistent=persistent)
         found = first_alarm(grader, grader, change=0, most=CALM_LENGTH)
         count += found is not None
@@ -143,21 +144,21 @@ def false_alarms(rates: Rates, *, persistent: bool = False, runs: int = CALM_RUN
     return FalseAlarms(count, watched)
 
 
-def table() -> Iterator[str]:
+def table(first: int = 0) -> Iterator[str]:
     yield f"{'change of the grader':<40}{'mean':>12}{'median':>8}{'90%':>6}{'days':>6}{'missed':>8}{'early':>7}"
     for name, before, after in CHANGES:
-        row = delay(name, before, after)
+        row = delay(name, before, after, first=first)
         found = f"{row.mean:>6.0f} ± {row.error:<3.1f}{row.median:>8.0f}{row.ninth:>6.0f}{row.median / 24:>6.1f}"
         yield f"{name:<40}{found}{row.missed:>8.1%}{row.early:>7.2%}"
     yield ""
     yield f"{'no change: differs from correct, incorrect':<46}false alarms in 10,000"
     for rates in STEADY:
         for persistent in (False, True):
-            found = false_alarms(rates, persistent=persistent)
+            found = false_alarms(rates, persistent=persistent, first=first)
             kind = f"{rates[0]:.0%}, {rates[1]:.0%}{', persistent' if persistent else ''}"
             yield f"{kind:<46}{found.rate:.2f} ± {found.error:.2f}"
 
 
 if __name__ == "__main__":
-    for line in table():
+    for line in table(*map(int, sys.argv[1:])):
         print(line, flush=True)

@@ -6,12 +6,14 @@ grades take some ten seconds, and rare false alarms can be counted. The arithmet
 `per_day` of them make a day.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from statistics import NormalDist
 
 import numpy as np
+from many_limits import Limits
 from numpy.typing import NDArray
 
 from cheapdeep_ops.guard.grading.adaptive import (
@@ -41,6 +43,9 @@ from cheapdeep_ops.sampling import kept_share
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.intp]
+Ask = Callable[[Floats, np.random.Generator], Ints]
+"""The number of the repeated question that an answer is to, else 0; by the number of answers before it."""
 Rate = Callable[[Floats], Floats]
 """The share of wrong answers, by the number of answers before it; one row of the argument for each route."""
 
@@ -59,10 +64,13 @@ class Way:
     per_day: float = 33_000.0
     budget: float = 0.01
     alpha: float = RULE.alpha
+    release_alpha: float = RULE.release_alpha
     late: int = 0
     """Answers until the grade of an evenly chosen answer is known: batches are late, those in hindsight are not."""
     normal_grades: int = RULE.normal_grades
     first_grades: int = RULE.first_grades
+    is_bounded: bool = True
+    """Whether dependent answers give bounded evidence, as in the package."""
 
     @property
     def kept(self) -> float:
@@ -89,9 +97,20 @@ class Routes:
     """Independent routes; `target` is given where normal is known, else it is learned."""
 
     def __init__(
-        self, runs: int, rate: Rate, way: Way, rng: np.random.Generator, *, target: Floats | float | None = None
+        self,
+        runs: int,
+        rate: Rate,
+        way: Way,
+        rng: np.random.Generator,
+        *,
+        target: Floats | float | None = None,
+        asks: Ask | None = None,
+        span: float = 0.0,
     ) -> None:
-        self.way, self.rate, self._rng = way, rate, rng
+        self.way, self.rate, self._rng, self._asks = way, rate, rng, asks
+        self.start = rng.random(runs) * span
+        """Where each route begins, so that routes are at different times of day."""
+        self.limits = Limits(runs, -math.log(way.alpha))
         zeros = np.zeros
         self.answer = zeros(runs)
         self.number = np.arange(runs)
@@ -135,6 +154,8 @@ class Routes:
                 setattr(self, name, value[chosen])
             elif isinstance(value, tuple):
                 setattr(self, name, tuple(each[chosen] for each in value))
+            elif isinstance(value, Limits):
+                value.keep(chosen)
 
     def __len__(self) -> int:
         return len(self.answer)
@@ -170,12 +191,14 @@ class Routes:
             at[moves] = self.answer[moves]
         self._push(before, ~retro & ~hot)
         self._pass_hours()
-        wrong = (rng.random(size) < self.rate(at)) & is_graded
+        place = at + self.start
+        question = self._asks(place, rng) if self._asks else np.zeros(size, dtype=int)
+        wrong = ((rng.random(size) < self.rate(place)) | (question > 0)) & is_graded
         self.at, self.wrong, self.steered, self.share, self.is_graded = at, wrong, retro, share, is_graded
         self.grades += is_graded
         self.graded[np.arange(size), self.hour % HOURS] += is_graded
         self._suspect(wrong, retro, is_graded)
-        self._detect(wrong, is_graded)
+        self._detect(wrong, is_graded, question)
         return is_graded
 
     def _shares(self, hot: Bools) -> Floats:
@@ -227,7 +250,7 @@ class Routes:
         self.begin[new, self.top[new]] = before[new]
         self.end[index, self.top[index]] = self.answer[index]
 
-    def _take(self, index: NDArray[np.intp]) -> Floats:
+    def _take(self, index: Ints) -> Floats:
         """The newest kept answer of each of these routes; -1 where there is none."""
         found = np.full(len(index), -1.0)
         places = np.arange(len(index))
@@ -259,10 +282,13 @@ class Routes:
         wanted = np.minimum(self.round, np.maximum(MAX_RETROSPECTIVE - self.hindsight, 0))
         self.left = np.where(ends, wanted, self.left)
 
-    def _detect(self, wrong: Bools, is_graded: Bools) -> None:
+    def _detect(self, wrong: Bools, is_graded: Bools, question: Ints) -> None:
         counts = self.is_awake & is_graded
         awake = counts[:, None]
         grown = np.where(wrong[:, None], self.up, self.down)
+        if self.way.is_bounded:
+            grown = self.limits.limited(grown, self.run, question, counts)
+            self.limits.learn(wrong, self.run, counts)
         self.values = np.where(awake, (self.values + 1) * np.exp(grown), self.values)
         self.runs = np.where(awake, np.where(self.runs > 0, self.runs + grown, grown), self.runs)
         self.run = np.maximum(self.runs.max(axis=1), 0.0)
@@ -283,7 +309,7 @@ class Routes:
             calm[chosen] += waiting[chosen]
             waiting[chosen] = 0
 
-    def _learn(self, index: NDArray[np.intp]) -> None:
+    def _learn(self, index: Ints) -> None:
         way = self.way
         self.n[index] += self.calm_n[index]
         self.hits[index] += self.calm_hits[index]
@@ -298,7 +324,7 @@ class Routes:
         self.is_awake[index] = True
         self._bet_on(index)
 
-    def _bet_on(self, index: NDArray[np.intp]) -> None:
+    def _bet_on(self, index: Ints) -> None:
         target = self.target[index]
         self.up[index], self.down[index] = _growths(target, CLIMBS, HIGHEST)
         self.bet[index] = np.minimum(CLIMB_FACTOR * target, (1 + target) / 2)
@@ -309,6 +335,7 @@ class Routes:
         """After an alarm: the test begins anew."""
         self.values[chosen] = 0
         self.runs[chosen] = 0
+        self.limits.forget(chosen)
         self.run[chosen] = self.open_n[chosen] = self.open_hits[chosen] = 0
 
 
@@ -333,7 +360,7 @@ class Calm:
 
     @property
     def error(self) -> float:
-        """Monte-Carlo error (95%) of that number: routes are independent, their alarms are not."""
+        """Monte-Carlo error (95%) of that number: routes are independent, the alarms of one route are not."""
         return 1.96e7 * self.squares**0.5 / self.answers if self.alarms else 3.7e7 / self.answers
 
 
@@ -406,7 +433,7 @@ class Raised:
         goes_on = self.runs.max(axis=1) > 0
         self.n = np.where(goes_on, self.n + 1, 0.0)
         self.hits = np.where(goes_on, self.hits + self.wrong, 0.0)
-        is_low = self.values.mean(axis=1) >= 1 / RULE.release_alpha
+        is_low = self.values.mean(axis=1) >= 1 / way.release_alpha
         is_low &= goes_on & (self.grades >= RULE.min_grades)
         if is_low.any():
             n = np.minimum(np.maximum(self.n, 1), RULE.max_grades)

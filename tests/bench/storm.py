@@ -1,4 +1,4 @@
-"""How soon a storm is called, and how often one that is none: `python tests/bench/storm.py` prints one table.
+"""How soon a storm is called, and how often one that is none: `python tests/bench/storm.py [MONTHS [SEED [RUNS]]]`.
 
 Runs the packaged rule's own code (windows, sequential test, alert states) on seeded counts of seconds, without a
 database. What is compared with: a plain five-minute average over the limit, and the number of calls that even the best
@@ -355,31 +355,33 @@ CASES: Final[Mapping[str, tuple[Callable[[int], float], Callable[[int], int], fl
 """What is no storm: the rate and the calls a second by time, and the standard deviation of minutes."""
 
 
-def _lines(seeds: int, months: float) -> Iterator[str]:
+def _lines(seeds: int, months: float, first: int) -> Iterator[str]:
     limit = information_limit()
-    yield f"storm 15% -> 60%, {seeds} seeds; information limit {limit:.0f} calls"
-    yield " calls/s   mean s +- error    p90 s    max s  mean calls  x limit  plain 5m s"
-    for calls in (0.2, 1, 10, 100):
-        delays = [delay(calls, seed) for seed in range(seeds)]
+    yield f"storm 15% -> 60%, {seeds} seeds from {first} on; information limit {limit:.0f} calls"
+    yield " calls/s   mean s +- error    p90 s    max s  mean calls  x limit  plain 5m s  <= 20 s  <= 180 calls"
+    for calls in (0.2, 10, 1, 100):
+        delays = [delay(calls, seed) for seed in range(first, first + seeds)]
         took = [each.rule_s for each in delays]
         mean, plain = fmean(took), fmean(each.plain_s for each in delays)
-        needed = fmean(each.rule_calls for each in delays)
+        calls_until = [each.rule_calls for each in delays]
+        needed = fmean(calls_until)
         p90, error = quantiles(took, n=10)[-1], stdev(took) / math.sqrt(seeds)
+        soon, few = (sum(each <= most for each in of) / seeds for of, most in ((took, 20), (calls_until, 180)))
         yield (
             f"{calls:>8} {mean:>8.1f} {error:>8.1f} {p90:>8.1f} {max(took):>8.0f} {needed:>11.0f} "
-            f"{needed / limit:>8.2f} {plain:>11.1f}"
+            f"{needed / limit:>8.2f} {plain:>11.1f} {soon:>8.1%} {few:>11.1%}"
         )
     yield "storm 30% -> 60% at 10 calls/s where minutes vary, mean s +- error; dispersion"
     for sd in (0.03, 0.05):
-        told = [told_when_minutes_vary(sd, seed) for seed in range(max(seeds // 8, 2))]
+        told = [told_when_minutes_vary(sd, seed) for seed in range(first, first + max(seeds // 8, 2))]
         took, sizes = [each for each, _ in told], [each for _, each in told]
         yield f"  sd {sd:.0%} {fmean(took):>8.1f} {stdev(took) / math.sqrt(len(took)):>6.1f} {fmean(sizes):>8.2f}"
     yield f"false alarms in {months} simulated months of 30 days"
     for name, (rate, calls_at, sd) in CASES.items():
-        count = false_alarms(rate, calls_at, days=30 * months, seed=7, sd=sd)
+        count = false_alarms(rate, calls_at, days=30 * months, seed=first + 7, sd=sd)
         yield f"  {name:<26} {_a_month(count, months)}"
     for rate in (0.30, 0.34):
-        count = quiet_alarms(rate, calls=int(months * 30 * 1_440 * 12), seed=7)
+        count = quiet_alarms(rate, calls=int(months * 30 * 1_440 * 12), seed=first + 7)
         yield f"  {f'{rate:.0%}, 12 calls/min, at most':<26} {_a_month(count, months)}"
     yield f"200 routes of 300 seconds are read in {folding_seconds():.2f} s"
 
@@ -395,5 +397,6 @@ def allowed_s(calls: float) -> float:
 
 
 if __name__ == "__main__":
-    for line in _lines(seeds=200, months=float(sys.argv[1]) if len(sys.argv) > 1 else 30):
+    months, first, runs = [*sys.argv[1:], *("30", "0", "200")[len(sys.argv) - 1 :]]
+    for line in _lines(seeds=int(runs), months=float(months), first=int(first)):
         print(line, flush=True)

@@ -1,3 +1,5 @@
+import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -12,7 +14,11 @@ from cheapdeep_ops.guard.statistics.dependence import (  # noqa: E402
     dispersion_of_blocks,
 )
 from cheapdeep_ops.guard.statistics.sequential import Bets, Detector, Observed  # noqa: E402
-from tests.bench import dependence  # noqa: E402 - it needs numpy
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import dependence  # noqa: E402 - it needs numpy
+from many_limits import Limits, dispersions  # noqa: E402
 
 ROUTES, GRADES = 8, 3_000
 
@@ -21,7 +27,8 @@ ROUTES, GRADES = 8, 3_000
 def test_many_routes_at_once_are_bounded_as_one_is():
     random, bets = Random(3), Bets.on_climb(0.03)
     up, down = (np.array(bets.growth(hits, 1)) for hits in (1, 0))
-    many, cusum = dependence.Limits(ROUTES), np.zeros((ROUTES, 5))
+    many, cusum = Limits(ROUTES, dependence.NEEDED.climb), np.zeros((ROUTES, 5))
+    counts = np.ones(ROUTES, dtype=bool)
     detectors, learners = [Detector()] * ROUTES, [TrafficLearner(Traffic()) for _ in range(ROUTES)]
     limiters = [GrowthLimiter(Given(), dependence.NEEDED.climb, each) for each in learners]
     for number in range(GRADES):
@@ -30,8 +37,8 @@ def test_many_routes_at_once_are_bounded_as_one_is():
         wrong = np.array([random.random() < rate for _ in range(ROUTES)])
         repeats = np.array([random.random() < (0.5 if number % 500 < 20 else 0.02) for _ in range(ROUTES)])
         run = np.maximum(cusum.max(axis=1), 0)
-        growth = many.limited(np.where(wrong[:, None], up, down), run, repeats)
-        many.learn(wrong, run)
+        growth = many.limited(np.where(wrong[:, None], up, down), run, repeats.astype(int), counts)
+        many.learn(wrong, run, counts)
         cusum = np.maximum(cusum, 0) + growth
         for place in range(ROUTES):
             many.share[place] = learners[place].usual_share("again")
@@ -52,12 +59,20 @@ def test_many_routes_at_once_are_bounded_as_one_is():
 
 @pytest.mark.parametrize("blocks", [[2] * 100, [0] * 100, [0, 9] * 60, [Random(1).randrange(6) for _ in range(90)]])
 def test_the_dispersion_of_many_is_that_of_each(blocks):
-    assert dependence.dispersions(np.array([blocks])) == pytest.approx([dispersion_of_blocks(blocks)])
+    wide = np.array([[9] * (200 - len(blocks)) + blocks], dtype=float)
+    assert dispersions(wide, np.array([len(blocks)])) == pytest.approx([dispersion_of_blocks(blocks)])
 
 
+@pytest.mark.thorough
 def test_a_question_that_is_asked_again_and_again_makes_hardly_any_false_alarm():
-    case = dependence.Case("", 0.03, question=dependence.Question(600, 1.0))
-    bounded, _ = dependence.false_alarms(case, runs=200, grades=600, seed=2)
-    without, _ = dependence.false_alarms(case, runs=200, grades=600, seed=2, limits=False)
-    assert bounded <= 1
-    assert without > 50
+    case = dependence.Case("", 0.03, dependence.Question(600))
+    bounded, without = (
+        dependence.false_alarms(case, answers=4e7, until=200_000, seed=2, limits=limits) for limits in (True, False)
+    )
+    assert bounded.alarms <= 2
+    assert without.alarms > 50
+
+
+@pytest.mark.thorough
+def test_wrong_answers_of_one_second_raise_no_alarm():
+    assert dependence.alarms_of_a_second(60, rate=0.03, runs=10, seed=0) == 0

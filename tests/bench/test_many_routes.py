@@ -1,7 +1,6 @@
 """That `many_routes.py` reads grades as the package does."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import many_routes  # noqa: E402
 from many_routes import RULE, Routes, Way  # noqa: E402
 
-FREE = NeededEvidence(climb=1e9, fall=1e9)
-"""So much evidence is needed that no bound of one question, second or run of neighbours is reached."""
+NEEDED = NeededEvidence.of(RULE)
 
 
 class Product:
@@ -40,12 +38,9 @@ class Product:
             return
         alarm = alarm_level_of(self.baseline)
         self.suspicion = self.suspicion.after(incorrect=wrong, target=alarm.target, steered=steered)
-        self.test = replace(
-            after_grades(
-                self.test, [grade], {"a": alarm}, needed=FREE, oldest={"a": 0.0}, now=number, fires=False,
-                taught=self.baseline,
-            ),
-            traffic=SequentialTest().traffic,
+        self.test = after_grades(
+            self.test, [grade], {"a": alarm}, needed=NEEDED, oldest={"a": 0.0}, now=number, fires=False,
+            taught=self.baseline,
         )  # fmt: skip
         if step := learned_on(RULE, self.baseline, self.test, now=number):
             self.baseline, self.test = step
@@ -80,6 +75,7 @@ def compare(routes, place, product):
     assert routes.target[place] == close.to(alarm_level_of(baseline).target)
     assert routes.n[place] == close.to(baseline.n)
     assert (routes.calm_n[place], routes.open_n[place]) == close.to((calm.n, calm.waiting_n))
+    assert routes.limits.dispersion[place] == close.to(product.test.traffic.dispersion)
     assert routes.suspicion[place] == close.to(product.suspicion.value)
     assert routes.hindsight[place] == product.suspicion.hindsight
     if product.test.climb.total:

@@ -15,7 +15,7 @@ CALM_EVIDENCE: Final = 3.0
 By chance, the first grades of some routes are too good. With a limit of 0, such a route learns nothing more, since its
 evidence hardly ever returns to 0. So it has one false alarm after another. A simulation had 2,000 routes of 500,000
 answers at a rate of 1%. A limit of 0 led to 193 false alarms on 48 routes, and a limit of 3 to 24 on 21 routes. Climbs
-are found as soon (`tests/bench/detection.py`).
+are found as soon (`tests/bench/normals.py`).
 """
 
 
