@@ -313,7 +313,7 @@ def serving(store, **changes):
         running.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
-        running.join(20)
+        running.join(60)
 
 
 def test_a_guard_without_tokens_says_that_nothing_is_changed_over_http(remote, store):

@@ -251,7 +251,7 @@ def test_an_interrupted_write_is_said_in_one_line(postgresql, postgresql_url, ca
     recorder = Recorder(settings)
     with caplog.at_level(logging.INFO), postgresql.hung():
         recorder.put(decision(time.time()))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while "does not answer" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.05)
     recorder.close()
