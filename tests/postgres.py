@@ -132,7 +132,7 @@ class Server:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.communicate(b"stop\n", timeout=180)
+            self._process.communicate(b"stop\n", timeout=300)
         self._process = None
 
     @contextmanager

@@ -616,7 +616,7 @@ sys.exit(failed)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_after_a_fork_each_process_has_an_id_of_its_own_and_counts_go_on(guard, store_url):
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, guard.url, str(Path(__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert calls(store_url) == 10 + 2 + 3 * 5
     assert rows(store_url, "SELECT count(*), count(DISTINCT secret) FROM process WHERE flush > 0") == [(4, 4)]

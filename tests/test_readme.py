@@ -141,7 +141,7 @@ def fastapi_example(tmp_path, api):
             yield client, process
     finally:
         process.kill()
-        process.communicate(timeout=180)
+        process.communicate(timeout=300)
 
 
 def listens(client, process):

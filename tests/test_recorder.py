@@ -285,7 +285,7 @@ def test_processes_share_a_store(settings):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert calls(settings) == 600
 
 
@@ -301,7 +301,7 @@ for _ in range(100):
 
 def test_a_process_that_ends_without_closing_loses_nothing(settings):
     code = UNCLOSED.format(tests=str(Path(__file__).parent), url=settings.store_url)
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=180)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     assert calls(settings) == 100
 
 

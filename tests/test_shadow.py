@@ -343,7 +343,7 @@ def run(api, store_url, script):
 from cheapdeep_ops import AsyncRouter, Router, Settings
 url, settings = {api.url!r}, Settings(mode="shadow", shadow_share=1.0, store_url={store_url!r})
 """
-    subprocess.run([sys.executable, "-c", given + script], check=True, timeout=180, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", given + script], check=True, timeout=300, stderr=subprocess.DEVNULL)
 
 
 def stored(url):

@@ -548,7 +548,7 @@ router = Router(base_url={api.url!r}, api_key="any", settings=Settings(store_url
 left = router.messages.create(max_tokens=100, messages=[dict(role="user", content="hello")], stream=True)
 next(iter(left))
 """
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=180)
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
         with closing(sqlite3.connect(store_url.removeprefix("sqlite:///"))) as connection:
             assert connection.execute("SELECT sum(calls), sum(shipped) FROM bucket").fetchone() == (1, 1)
 

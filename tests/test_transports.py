@@ -89,7 +89,7 @@ asyncio.run(main())
 
 
 def ran(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=180)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -246,7 +246,7 @@ with asyncio.Runner() as runner:
     with talking(always, tls=certified() if scheme == "https" else None) as server:
         done = subprocess.run(
             [sys.executable, "-c", code, server.url], env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
-            capture_output=True, text=True, check=False, timeout=180,
+            capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert server.connections == 2

@@ -107,7 +107,7 @@ def settings_of(api, tmp_path, **more):
 def ask(api, tmp_path, **more):
     environment = settings_of(api, tmp_path, **more)
     command = [sys.executable, "-m", "cheapdeep_ops", "ask", "Is this clause valid?"]
-    subprocess.run(command, env=environment, check=True, timeout=180, capture_output=True)
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
 
 
 def test_an_escalated_call_is_one_route_span_with_one_span_for_each_model_call(collector, tmp_path):

@@ -56,7 +56,7 @@ class Phoenix:
     def listens_on(self):
         """The addresses that its process listens on."""
         command = [self._python, "-c", LISTENS, str(self.process.pid)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout.split()
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.split()
 
     def spans(self):
         """All spans by trace, each trace in the order in which its spans began."""
@@ -125,7 +125,7 @@ def environment(phoenix, tmp_path):
 def asked(environment):
     """The decision about one question, which a router in a process of its own takes."""
     command = [sys.executable, "-m", "cheapdeep_ops", "ask", "--json", "Is this clause valid?"]
-    done = subprocess.run(command, env=environment, check=True, timeout=180, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True, text=True)
     assert done.stderr == ""
     return json.loads(done.stdout)["decision"]
 
@@ -138,7 +138,7 @@ def guard(environment):
             yield
         finally:
             process.terminate()
-            _, errors = process.communicate(timeout=180)
+            _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
 

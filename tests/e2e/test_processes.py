@@ -171,7 +171,7 @@ def guard(environment):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=180)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
 

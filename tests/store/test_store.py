@@ -451,7 +451,7 @@ def test_five_processes_that_write_flat_out_lose_nothing(store, either_url):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0] * 5
     with store.reading() as connection:
         assert counters.summed(connection, since=0, until=1_000).calls == 5 * 100 * 3

@@ -43,7 +43,7 @@ def test_module_serves_until_a_signal(number):
         assert httpx2.get(f"{urls['anthropic_url']}/healthz").status_code == 200
         assert httpx2.post(f"{urls['slack_url']}auth.test").json()["error"] == "not_authed"
         process.send_signal(number)
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err) == (0, "", "")
 
 
