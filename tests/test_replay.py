@@ -428,7 +428,7 @@ def assert_mostly_covered(stage: Simulators, rows: Sequence[RecordedCall], seeds
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("first", [0, 25, 50, 75])
+@pytest.mark.parametrize("first", [0, 25])
 def test_the_shown_interval_holds_the_true_rate(stage, first):
     assert_mostly_covered(stage, sure(wrong=range(0, 40, 5), n=40), range(first, first + 25))
 

@@ -10,9 +10,8 @@ from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender
 from cheapdeep_ops.store import deliveries, in_doubt, incidents
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock, SimulatedSlack
+from tests.stores import migrated
 
 NOW = 1_800_000_000.0
 FIRING = {
@@ -294,8 +293,7 @@ def test_a_channel_that_the_setting_names_is_read_once_its_id_is_known(store, sl
 
 @pytest.mark.thorough
 def test_messages_of_another_store_in_the_channel_are_left_alone(office, slack, clock):
-    with_other = Store("sqlite://")
-    migrate(with_other)
+    with_other = migrated("sqlite://")
     other = Office(with_other, slack, clock)
     for each in (office, other):
         each.begin()
