@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender
 from cheapdeep_ops.store import deliveries, in_doubt, incidents
 from cheapdeep_ops.testing import FrozenClock, SimulatedSlack
+from tests.ports import free_port
 from tests.stores import migrated
 
 NOW = 1_800_000_000.0
@@ -102,7 +103,7 @@ def clock():
 
 @pytest.fixture(scope="module")
 def server(clock):
-    with SimulatedSlack(clock=clock) as server:
+    with SimulatedSlack(clock=clock, port=free_port()) as server:  # one test stops it for a while
         yield server
 
 
