@@ -42,7 +42,7 @@ class Page:
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
+            answer = json.loads(self._socket.recv(timeout=300))
             if answer.get("id") == number:
                 if "error" in answer:
                     raise CommandError(answer["error"]["message"])
@@ -71,7 +71,7 @@ class Page:
         taken = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         return base64.b64decode(taken["data"])
 
-    def wait(self, script: str, *, seconds: float = 30) -> None:
+    def wait(self, script: str, *, seconds: float = 120) -> None:
         """Until an expression holds, on whatever page comes meanwhile; fails with what the page says."""
         until = time.monotonic() + seconds
         while True:
@@ -134,6 +134,6 @@ def browsing(executable: str, folder: Path) -> Iterator[Page]:
             yield Page(socket)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         if process.stderr is not None:
             process.stderr.close()

@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -29,6 +31,8 @@ from tests import browser
 from tests.postgres import Server, packages, running
 
 Open = Callable[..., "Shell"]
+# Without bytecode, every run would rewrite and compile two hundred modules of tests anew, in each of its workers.
+sys.dont_write_bytecode = False
 ON_AIOHTTP = {"test_interruptions.py", "test_router.py", "test_streams.py", "test_triage_faults.py"}
 
 # No example fails because the machine is busy, and every run draws the same ones.
@@ -49,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         if params.get("open_shell") == "aiohttp" and item.path.name not in ON_AIOHTTP:
             item.add_marker(pytest.mark.thorough)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Twelve thousand tests are a million objects, which no garbage collection from now on has to look through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -35,5 +35,5 @@ def serving_console(
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            running.join(20)
+            running.join(60)
             Client.page_routes.clear()

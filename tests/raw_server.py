@@ -82,7 +82,7 @@ def talking(
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
             for thread in threads:
-                thread.join(10)
+                thread.join(60)
 
 
 def answer(response: bytes, *, then: Then = socket.socket.close) -> Talk:

@@ -16,9 +16,9 @@ from cheapdeep_ops.recorder.recorder import Recorder
 from cheapdeep_ops.router.label_limits import Labeller
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing.clock import FrozenClock
 from cheapdeep_ops.values import Decision, Hop, Name, Outcome, Tier
+from tests.stores import migrated
 
 NOW = 1_790_000_000.0
 HOP = Hop(tier=Tier(model="claude-haiku-4-5", index=0, is_deep=False), usage=None, cost_usd=0.0004)
@@ -149,8 +149,7 @@ def test_a_report_shows_at_most_the_limit_and_other(names, known, limit):
 def settings(request, tmp_path):
     is_sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path}/store.db" if is_sqlite else request.getfixturevalue("postgresql_url")
-    store = Store(url)
-    migrate(store)
+    store = migrated(url)
     store.close()
     return Settings(store_url=url, max_routes=5, max_input_classes=2)
 

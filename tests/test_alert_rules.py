@@ -39,7 +39,7 @@ def _run(name: str, *arguments: str | Path) -> str:
     tool = shutil.which(name)
     if tool is None:
         pytest.skip(f"{name} is not installed (Debian package {PACKAGES[name]})")
-    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -16,11 +16,10 @@ from cheapdeep_ops.recorder.answer_lengths import answer_lengths
 from cheapdeep_ops.recorder.counter_buffer import Tally
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.counters import Sums
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.call_tables import Bucket
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import Decision, Hop, Outcome, Reason, Tier, Usage, Verdict
+from tests.stores import migrated
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 DAY_S, NOW = 86_400, 1_760_000_000
@@ -124,8 +123,7 @@ def test_sure_comparisons_move_the_figure_and_doubtful_ones_widen_its_interval()
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/store.db")
-    migrate(store)
+    store = migrated(f"sqlite:///{tmp_path}/store.db")
     yield store
     store.close()
 

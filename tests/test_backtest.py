@@ -21,10 +21,9 @@ from cheapdeep_ops.guard.statistics.intervals import wilson
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades, incidents, recording
 from cheapdeep_ops.store.counts import Sums
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.recording import Heartbeat
-from cheapdeep_ops.store.schema import migrate
 from tests.guard import conftest as guards
+from tests.stores import migrated
 
 LINES = [  # confidence, cheap, deep
     *["0.95,1,1"] * 60, *["0.95,0,1"] * 4, *["0.85,1,1"] * 20, *["0.85,0,1"] * 10, *["0.6,0,0"] * 4, *[",,1"] * 2,
@@ -47,8 +46,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def store(url):
-    store = Store(url)
-    migrate(store)
+    store = migrated(url)
     yield store
     store.close()
 

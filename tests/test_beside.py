@@ -27,16 +27,16 @@ def test_whoever_says_it_again_waits_for_the_record_that_is_being_written():
 
     def write():
         writing.set()
-        may_go_on.wait(10)
+        may_go_on.wait(60)
         done.append(1)
 
     beside.then(write)
     first = threading.Thread(target=beside.over)
     first.start()
-    assert writing.wait(10)
+    assert writing.wait(60)
     again = threading.Thread(target=lambda: (beside.over(), done.append(2)))
     again.start()
     may_go_on.set()
-    first.join(10)
-    again.join(10)
+    first.join(60)
+    again.join(60)
     assert done == [1, 2]

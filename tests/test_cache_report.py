@@ -14,9 +14,8 @@ from cheapdeep_ops.guard.reports.weekly import message_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counts import Sums
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import Reply
+from tests.stores import migrated
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 CALL = {
@@ -34,8 +33,7 @@ def settings(store_url, monkeypatch):
 
 @pytest.fixture
 def store(settings):
-    store = Store(settings.store_url)
-    migrate(store)
+    store = migrated(settings.store_url)
     yield store
     store.close()
 

@@ -325,7 +325,7 @@ def wrapped(draw):
     return f"{draw(talk)}\n{draw(fences).replace('{}', draw(OBJECTS))}\n{draw(talk)}"
 
 
-@settings(max_examples=1_000, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.text() | PIECES | OBJECTS | VALUES.map(json.dumps) | damaged() | wrapped())
 @example('[["reason", "x"], ["verdict", "correct"]]')
 @example('{"reason": "x", "verdict": "correct"}')

@@ -26,11 +26,11 @@ from cheapdeep_ops.guard.rules.false_confidence.detection import learned
 from cheapdeep_ops.guard.statistics.intervals import Estimate
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.store import anchors, incidents, outcomes, policies, processes
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.outcomes import CallFacts, ReportedOutcome
-from cheapdeep_ops.store.schema import HEAD, migrate
+from cheapdeep_ops.store.schema import HEAD
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic, SimulatedSlack
 from tests.endpoint import listening
+from tests.stores import migrated
 
 COMMANDS = sys.modules["cheapdeep_ops.cli.main"]  # the package has a function of the module's name
 
@@ -44,8 +44,7 @@ def environment(monkeypatch, tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/store.db")
-    migrate(store)
+    store = migrated(f"sqlite:///{tmp_path}/store.db")
     yield store
     store.close()
 

@@ -20,10 +20,9 @@ from cheapdeep_ops.recorder.tally import Tally
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.counts import Sums
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import Outcome, Reason
+from tests.stores import migrated
 from tests.test_keeping import BYPASSED, ESCALATED, SHIPPED
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
@@ -116,8 +115,7 @@ def settings(store_url, monkeypatch):
 
 @pytest.fixture
 def store(settings):
-    store = Store(settings.store_url)
-    migrate(store)
+    store = migrated(settings.store_url)
     yield store
     store.close()
 

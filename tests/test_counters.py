@@ -128,7 +128,7 @@ class Held(str):
 
     def __hash__(self):
         self.entered.set()
-        self.leave.wait(30)
+        self.leave.wait(60)
         return 1
 
 
@@ -138,11 +138,11 @@ def test_a_fork_while_another_thread_adds_leaves_the_child_able_to_add():
     sums, label = ObservedCounter("one"), Held("a")
     adding = threading.Thread(target=sums.add, args=(1, (label,), INVALID_SPAN_CONTEXT))
     adding.start()
-    assert label.entered.wait(30)
+    assert label.entered.wait(60)
     threading.Timer(0.2, label.leave.set).start()  # the fork waits for that
     child = os.fork()
     if child == 0:
-        free = module._lock.acquire(timeout=10)
+        free = module._lock.acquire(timeout=60)
         os._exit(0 if free else 1)
     adding.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -203,7 +203,7 @@ def test_a_call_from_within_a_provider_ends_and_is_counted():
     provider = Calling(MeterProvider([reader], shutdown_on_exit=False))
     calling = threading.Thread(target=lambda: record(Telemetry(meter_provider=provider)), daemon=True)
     calling.start()
-    calling.join(10)
+    calling.join(60)
     assert values(reader) == [2]
 
 

@@ -383,7 +383,7 @@ def test_configured_providers_send_the_event_to_a_collector(collector):
     code = TELLING.format(trace=TRACE_ID, span=SPAN_ID)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     environ = {**kept, "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"http://127.0.0.1:{collector.server_port}/v1/logs"}
-    subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=300)
     (path, body) = only(collector.posted)
     resource = only(ExportLogsServiceRequest.FromString(body).resource_logs)
     event = only(only(resource.scope_logs).log_records)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from cheapdeep_ops.extras import EXTRAS, require
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
+from tests.stores import migrated
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 SHOWS_MODULES = """
@@ -80,8 +79,7 @@ def test_the_simulators_without_their_extra_say_what_to_install():
 )
 def test_a_command_that_reads_the_store_loads_no_sdk_and_no_server(command, tmp_path, monkeypatch):
     monkeypatch.setenv("CHEAPDEEP_STORE_URL", f"sqlite:///{tmp_path}/small.db")
-    store = Store(f"sqlite:///{tmp_path}/small.db")
-    migrate(store)
+    store = migrated(f"sqlite:///{tmp_path}/small.db")
     store.close()
     done = started(SHOWS_MODULES, *command.split(), "--json")
     assert done.returncode == 0, done.stderr

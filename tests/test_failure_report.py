@@ -13,18 +13,16 @@ from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.telemetry import names
 from cheapdeep_ops.testing import FrozenClock, Reply
+from tests.stores import migrated
 
 HAIKU, OPUS = "claude-haiku-4-5", "claude-opus-4-7"
 
 
 @pytest.fixture
 def store(store_url):
-    store = Store(store_url)
-    migrate(store)
+    store = migrated(store_url)
     yield store
     store.close()
 

@@ -17,6 +17,7 @@ from cheapdeep_ops.store.fingerprint_key import fingerprint_key, keep_key
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.values import TextTurn
 from tests.guards import EXCHANGE, decision, drained, recorder_at, rows, serving
+from tests.stores import migrated
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 turns = st.lists(
@@ -110,8 +111,7 @@ def test_what_is_left_in_the_spool_has_none(tmp_path):
 
 def test_many_processes_agree_on_one_key(tmp_path):
     url = f"sqlite:///{tmp_path}/store.db"
-    store = Store(url)
-    migrate(store)
+    store = migrated(url)
     store.close()
     keys, ready = [], threading.Barrier(8)
 

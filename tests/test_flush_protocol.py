@@ -40,9 +40,7 @@ from cheapdeep_ops.recorder.wire import (
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, processes, senders
 from cheapdeep_ops.store.direct import DirectStore
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.recording import Heartbeat
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.senders import (
     Flush,
     Identity,
@@ -54,6 +52,7 @@ from cheapdeep_ops.store.senders import (
 )
 from cheapdeep_ops.units import DAY_S, HOUR_S
 from cheapdeep_ops.values import Decision, Name, Outcome
+from tests.stores import migrated
 
 NOW = 1_800_000_000
 OPEN_S = 10
@@ -150,8 +149,7 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self.folder = TemporaryDirectory()
         url = self.url or f"sqlite:///{self.folder.name}/store.db"
-        self.store = Store(url)
-        migrate(self.store)
+        self.store = migrated(url)
         self.stores = [DirectStore(url, patience_s=1.0, folder=Path(self.folder.name)) for _ in range(2)]
         self.now = float(NOW)
         self.retentions = [Retention(self.store, Settings(), monotonic=lambda: self.now) for _ in range(2)]
@@ -353,7 +351,7 @@ def test_what_was_counted_after_a_lost_flush_is_in_the_next_one(fate):
 @pytest.mark.thorough
 def test_whatever_the_network_does_counts_are_exact_in_many_more_runs():
     steady = hypothesis_settings(
-        derandomize=True, deadline=None, max_examples=400, stateful_step_count=50, database=None
+        derandomize=True, deadline=None, max_examples=150, stateful_step_count=50, database=None
     )
     run_state_machine_as_test(Protocol, settings=steady)
 
@@ -370,7 +368,7 @@ def test_postgresql_gives_the_same_counts(postgresql):
             super().__init__()
 
     steady = hypothesis_settings(
-        derandomize=True, deadline=None, max_examples=30, stateful_step_count=40, database=None
+        derandomize=True, deadline=None, max_examples=20, stateful_step_count=40, database=None
     )
     run_state_machine_as_test(OnPostgresql, settings=steady)
 
@@ -386,8 +384,7 @@ def engine():
 @pytest.fixture
 def direct(tmp_path):
     url = f"sqlite:///{tmp_path}/store.db"
-    store = Store(url)
-    migrate(store)
+    store = migrated(url)
     store.close()
     direct = DirectStore(url, patience_s=1.0, folder=tmp_path)
     yield direct

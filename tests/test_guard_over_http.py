@@ -103,7 +103,7 @@ def test_a_change_of_policy_wakes_the_recorder(guard):
     assert recorder.book.for_route("support").threshold == 0.8
     woken.clear()
     pin(guard.store)
-    assert woken.wait(10)
+    assert woken.wait(60)
     recorder.refresh(time.time())
     assert recorder.book.for_route("support").threshold == 0.85
     known = recorder._destination.read()
@@ -213,7 +213,7 @@ def test_a_store_that_was_made_anew_gets_what_is_known(store_url, tmp_path):
 
 def refreshed(recorder, now):
     """Refresh as the thread does: a guard that was away is asked again after a pause."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while True:
         try:
             return recorder.refresh(now)
@@ -468,7 +468,7 @@ def test_only_the_role_send_may_send_and_it_may_do_nothing_else(store_url, tmp_p
             assert client.post(f"/api/v1/{path}", content=b"{}").status_code == 403
         assert client.get(POLICIES_PATH).status_code == 403
         tokens_file(tmp_path, "send")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while client.get(POLICIES_PATH).status_code != 200 and time.monotonic() < deadline:
             time.sleep(0.05)  # the file is read again within a second
         assert client.get(POLICIES_PATH).status_code == 200
@@ -616,7 +616,7 @@ sys.exit(failed)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_after_a_fork_each_process_has_an_id_of_its_own_and_counts_go_on(guard, store_url):
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, guard.url, str(Path(__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert calls(store_url) == 10 + 2 + 3 * 5
     assert rows(store_url, "SELECT count(*), count(DISTINCT secret) FROM process WHERE flush > 0") == [(4, 4)]

@@ -324,10 +324,10 @@ def test_a_traced_stream_may_be_closed_while_another_thread_reads_it(api, open_s
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert has_begun.wait(10)
+    assert has_begun.wait(60)
     stream.close()
     claude.abort_response(stream.response)
-    reader.join(10)
+    reader.join(60)
     assert not reader.is_alive()
     assert tracer.open == 1
 

@@ -185,8 +185,8 @@ class TestAnErrorInARequest:
 
 
 def test_what_the_caller_handles_meanwhile_is_no_interruption(api, open_shell, ledger):
-    api.always(lambda request: Reply.triage(0.9, "Yes.").slow(1) if request.is_triage else Reply.text("Deep."))
-    shell = open_shell(router={"recorder": ledger}, client={"timeout": 0.3})
+    api.always(lambda request: Reply.triage(0.9, "Yes.").slow(60) if request.is_triage else Reply.text("Deep."))
+    shell = open_shell(router={"recorder": ledger}, client={"timeout": 0.6})
     try:
         raise SoftTimeLimitExceeded  # noqa: TRY301 - as in the caller's own code
     except SoftTimeLimitExceeded:

@@ -578,7 +578,7 @@ class TestHooksThatMisbehave:
 
         recorder = Recorder(settings, redact=hangs)
         recorder.put(SHIPPED, lambda: PARCEL)
-        assert called.wait(10)
+        assert called.wait(60)
         recorder.put(replace(SHIPPED, call_id="another"), lambda: PARCEL)
         recorder.close()
         go_on.set()

@@ -30,7 +30,8 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 from cheapdeep_ops.treatment import FEATURES
 from cheapdeep_ops.values import BypassCause, Reason, Usage
-from tests.e2e.test_processes import free_port, until
+from tests.e2e.test_processes import until
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("alerts", "cheapdeep_ops", "dashboards", "tests")
@@ -140,7 +141,7 @@ def fastapi_example(tmp_path, api):
             yield client, process
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=300)
 
 
 def listens(client, process):
@@ -173,7 +174,7 @@ def test_the_fastapi_example_answers_streams_tells_errors_and_stores_its_calls_w
         next(streamed.iter_text())
 
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) in {0, -signal.SIGTERM}
+    assert process.wait(60) in {0, -signal.SIGTERM}
     counted = "SELECT route, sum(calls), sum(escalated) FROM total GROUP BY route"
     assert rows(tmp_path / "cheapdeep.db", counted) == [("chat", 5, 2)]
     assert rows(tmp_path / "cheapdeep.db", "SELECT kind FROM process") == [("stopped",)]

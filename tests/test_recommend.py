@@ -13,10 +13,9 @@ from cheapdeep_ops.guard.backtest.recommend import ErrorSharing, evenly_sampled,
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.call_tables import Bucket
 from cheapdeep_ops.store.tables.row import table_of
+from tests.stores import migrated
 
 GRID = {"thresholds": [0.8, 0.9], "certainty": 0.95}
 
@@ -77,8 +76,7 @@ def test_confidence_that_tells_nothing_is_said_to(capsys, tmp_path):
 
 
 def test_from_the_store_nothing_below_base_is_tried_and_hindsight_is_left_out(capsys, url):
-    store = Store(url)
-    migrate(store)
+    store = migrated(url)
     judge = grader_version(Settings())
     now = time.time()
 
@@ -206,8 +204,7 @@ def test_a_class_of_shadow_mode_is_judged_by_what_routing_would_have_cost():
 
 
 def test_a_class_that_costs_less_without_triage_is_shown(capsys, url):
-    store = Store(url)
-    migrate(store)
+    store = migrated(url)
     row = {"route": "support", "input_class": "contract", "process": "p", "at": int(time.time()) - 60}
     store.transact(
         lambda connection: connection.execute(insert(table_of(Bucket)).values(**row, **class_with(400, 398)))

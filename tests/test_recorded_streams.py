@@ -224,7 +224,7 @@ def server():
             yield server
         finally:
             server.shutdown()
-            thread.join(10)
+            thread.join(60)
 
 
 @pytest.fixture

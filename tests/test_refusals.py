@@ -50,7 +50,7 @@ def tried(shell):
     if isinstance(shell.router, AsyncRouter):
         shell._run(asyncio.wait(shell.router._readers))
     else:
-        shell.router._readers.join(10)
+        shell.router._readers.join(60)
 
 
 def named(name, model=HAIKU):

@@ -23,8 +23,8 @@ from cheapdeep_ops.guard.service import _listen
 from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
+from tests.stores import migrated
 
 TOKEN = "s3same"
 ROUTE = "sup[port]"
@@ -33,8 +33,7 @@ ROUTE = "sup[port]"
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[Store]:
     """A store in which a router has kept six answers, a grader has graded them, and an incident is open."""
-    store = Store(f"sqlite:///{tmp_path_factory.mktemp('guard')}/store.db")
-    migrate(store)
+    store = migrated(f"sqlite:///{tmp_path_factory.mktemp('guard')}/store.db")
     with pytest.MonkeyPatch.context() as environment, SimulatedAnthropic() as api:
         environment.setenv("ANTHROPIC_BASE_URL", api.url)
         environment.setenv("ANTHROPIC_API_KEY", "simulated")
@@ -313,7 +312,7 @@ def serving(store, **changes):
         running.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
-        running.join(20)
+        running.join(60)
 
 
 def test_a_guard_without_tokens_says_that_nothing_is_changed_over_http(remote, store):

@@ -369,7 +369,7 @@ def test_the_same_file_gives_the_same_document_in_other_processes(tmp_path):
         subprocess.Popen(command, env=each, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for each in environments
     ]
-    found = [process.communicate(timeout=120) for process in processes]
+    found = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert found[0][0] == found[1][0]
     report = json.loads(found[0][0])
@@ -428,7 +428,7 @@ def assert_mostly_covered(stage: Simulators, rows: Sequence[RecordedCall], seeds
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("first", [0, 25, 50, 75])
+@pytest.mark.parametrize("first", [0, 25])
 def test_the_shown_interval_holds_the_true_rate(stage, first):
     assert_mostly_covered(stage, sure(wrong=range(0, 40, 5), n=40), range(first, first + 25))
 

@@ -19,7 +19,7 @@ from cheapdeep_ops.recorder.candidate_queue import CandidateQueue
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.values import Exchange
 
-ENDS_WITHIN_S = 20
+ENDS_WITHIN_S = 120
 QUESTION = [{"role": "user", "content": "hello"}]
 
 

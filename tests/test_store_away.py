@@ -14,9 +14,9 @@ from cheapdeep_ops.recorder.counter_writer import CounterWriter
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.rollups import seal_for_good
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import Exchange, Hop, Outcome, TextTurn, Tier, Verdict
+from tests.stores import migrated
 from tests.test_recorder import NOW, calls, decision, locked
 
 EXCHANGE = Exchange(turns=(TextTurn(role="user", text="Mail me at ann@example.com"),), answer="Within 30 days.")
@@ -235,8 +235,7 @@ def test_a_schema_that_was_made_anew_gets_every_total(postgresql, postgresql_url
     recorder.refresh(clock())
     recorder.drain(clock() + 60)
     postgresql.execute("DROP SCHEMA cheapdeep CASCADE", database=database)
-    store = Store(postgresql_url)
-    migrate(store)
+    store = migrated(postgresql_url)
     recorder.refresh(clock() + 61)
     recorder.drain(clock() + 61)
     with store.reading() as connection:
@@ -251,7 +250,7 @@ def test_an_interrupted_write_is_said_in_one_line(postgresql, postgresql_url, ca
     recorder = Recorder(settings)
     with caplog.at_level(logging.INFO), postgresql.hung():
         recorder.put(decision(time.time()))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while "does not answer" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.05)
     recorder.close()

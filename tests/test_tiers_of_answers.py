@@ -15,13 +15,12 @@ from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.rules.false_confidence.explanation import climb_cause, names_of
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, counters, grades
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.grade_tables import Candidate
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.telemetry.evaluations import GradeTelemetry
 from cheapdeep_ops.testing import Reply
 from cheapdeep_ops.values import Grade, GradeResult
+from tests.stores import migrated
 
 HAIKU, SONNET, OPUS = TIERS = ("claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7")
 CALLS = [(0.9, None), (0.3, 0.95), (0.3, 0.5), (None, 0.85)]
@@ -37,8 +36,7 @@ def settings(store_url, monkeypatch):
 
 @pytest.fixture
 def store(settings):
-    store = Store(settings.store_url)
-    migrate(store)
+    store = migrated(settings.store_url)
     yield store
     store.close()
 

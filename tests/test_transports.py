@@ -89,7 +89,7 @@ asyncio.run(main())
 
 
 def ran(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -134,7 +134,7 @@ class TestLoops:
         answered, hung_up = threading.Event(), threading.Event()
 
         def closed(connection):
-            answered.wait(5)
+            answered.wait(60)
             connection.close()
             hung_up.set()
 
@@ -143,7 +143,7 @@ class TestLoops:
             for _ in range(3):
                 assert runner.run(router.messages.create(**BYPASSED)).content[0].text == "Deep."
                 answered.set()
-                assert hung_up.wait(5)
+                assert hung_up.wait(60)
                 answered.clear()
                 hung_up.clear()
             runner.run(router.aclose())
@@ -246,7 +246,7 @@ with asyncio.Runner() as runner:
     with talking(always, tls=certified() if scheme == "https" else None) as server:
         done = subprocess.run(
             [sys.executable, "-c", code, server.url], env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert server.connections == 2
@@ -278,7 +278,9 @@ class TestFailures:
         with talking(talk) as server:
             async with router_at(server.url, http_client=make(verify=False)) as router:
                 with pytest.raises(expected) as failure:
-                    await router.messages.create(**BYPASSED, timeout=0.3)
+                    await router.messages.create(
+                        **BYPASSED, timeout=0.3 if expected is anthropic.APITimeoutError else 60
+                    )
         assert type(failure.value) is expected
         assert isinstance(failure.value.__cause__, httpx2.TransportError)
 
@@ -294,13 +296,14 @@ class TestFailures:
         asked = threading.Event()
 
         def broken(connection):
-            asked.wait(5)
+            asked.wait(60)
             connection.sendall(rest)
             then(connection)
 
         with talking(answer(STREAM, then=broken)) as server:
             async with router_at(server.url, http_client=make(verify=False)) as router:
-                stream = await router.messages.create(**BYPASSED, stream=True, timeout=0.3)
+                within_s = 0.6 if expected is httpx2.ReadTimeout else 60
+                stream = await router.messages.create(**BYPASSED, stream=True, timeout=within_s)
                 await anext(stream)
                 asked.set()
                 assert await failure_of(anext(stream)) is expected
@@ -310,7 +313,7 @@ class TestFailures:
     async def test_of_a_server_that_does_not_take_the_request(self, make):
         big = {**BYPASSED, "messages": [{"role": "user", "content": "x" * 20_000_000}]}
         over = threading.Event()
-        with talking(lambda _server, _connection: over.wait(30)) as server:
+        with talking(lambda _server, _connection: over.wait(60)) as server:
             async with router_at(server.url, http_client=make(verify=False)) as router:
                 assert await failure_of(router.messages.create(**big, timeout=0.1)) is anthropic.APITimeoutError
             over.set()
@@ -320,11 +323,11 @@ class TestFailures:
     async def test_of_such_a_server_are_found_by_the_timer_that_ends_first(self, monkeypatch, within_s, expected):
         monkeypatch.setattr(aiohttp_client, "_limit", lambda _timeouts: 0.2)
         over = threading.Event()
-        with talking(lambda _server, _connection: over.wait(30)) as server:
+        with talking(lambda _server, _connection: over.wait(60)) as server:
             async with LoopAioHttpClient(verify=False) as client:
 
                 async def post():
-                    async with asyncio.timeout(0.4):  # the sender's own timer
+                    async with asyncio.timeout(min(2 * within_s, 30)):  # the sender's own timer
                         await client.post(server.url, content=bytes(20_000_000), extensions={ENDS_WITHIN_S: within_s})
 
                 assert await failure_of(post()) is expected

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.thorough
-SECONDS = 20.0
+SECONDS = 14.0
 
 
 def _bench():

@@ -67,7 +67,7 @@ def guards_die_before_their_note(world: World, chance: random.Random) -> None:
             taken.set()
 
     world.on_message = on_message
-    taken.wait(20)
+    taken.wait(60)
     world.on_message = None
     for index in range(GUARDS):
         if not world.guards[index].is_alive:

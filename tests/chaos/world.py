@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from cheapdeep_ops.access.tokens import hash_of, new_secret
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
 from tests.chaos.balancer import Balancer
 from tests.chaos.stepped_clock import VARIABLE
+from tests.ports import free_port
 from tests.postgres import Server, packages, running
 
 RULES: Final = """
@@ -166,13 +166,13 @@ class World:
     def kill_service(self, index: int) -> None:
         service = self.services[index]
         service.signal(signal.SIGKILL)
-        service.process.wait(10)
+        service.process.wait(60)
         self.killed.append(Killed(service.name, service.lives, time.monotonic()))
         _close(service)
 
     def kill_guard(self, index: int) -> None:
         self.guards[index].signal(signal.SIGKILL)
-        self.guards[index].process.wait(10)
+        self.guards[index].process.wait(60)
 
     def say(self, traffic: str) -> None:
         self.traffic = traffic
@@ -233,13 +233,13 @@ class World:
         for guard in self.guards:
             guard.signal(signal.SIGTERM)
         for guard in self.guards:
-            guard.process.wait(30)
+            guard.process.wait(60)
 
     def kill_all(self) -> None:
         for each in [*self.services, *self.guards]:
             if each.is_alive:
                 each.signal(signal.SIGKILL)
-                each.process.wait(10)
+                each.process.wait(60)
             _close(each)
 
 
@@ -247,14 +247,6 @@ def _close(running: Running) -> None:
     if running.process.stdin is not None:
         with contextlib.suppress(BrokenPipeError):
             running.process.stdin.close()
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def until(condition: Callable[[], object], what: str, *, within_s: float = 180.0) -> None:
@@ -274,7 +266,7 @@ def world(folder: Path, *, seed: int, rate: float) -> Iterator[World]:
     token, tokens = new_secret(), folder / "tokens.toml"
     tokens.write_text(f'[[token]]\nname = "services"\nrole = "send"\nhash = "sha256:{hash_of(token)}"\n')
     tokens.chmod(0o600)
-    ports = free_ports(GUARDS)
+    ports = [free_port() for _ in range(GUARDS)]
     with contextlib.ExitStack() as stack:
         primary = stack.enter_context(running(installed))
         standby = stack.enter_context(running(installed, primary))

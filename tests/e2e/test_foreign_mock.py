@@ -52,7 +52,7 @@ class Mock:
 
     def tell(self, method, path, body=None):
         request = Request(f"{self.url}/_llmock/{path}", json.dumps(body).encode(), method=method)
-        with self._open(request, timeout=10) as answer:
+        with self._open(request, timeout=60) as answer:
             return json.load(answer)
 
     def queue(self, kind, /, *, model="*", times=1, **behavior):
@@ -85,7 +85,7 @@ def running(python):
             yield Mock(int(process.stdout.readline()))
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -319,11 +319,11 @@ class TestStreamsThatBreak:
         mock.triages(0.95, LONG)
         mock.says("Deep.")
         mock.queue("stream_fault", kind="stall", after_chunks=1, stall_seconds=30, model=HAIKU)
-        with paired(kind, mock.url, ledger, triage_timeout_s=0.3) as pair:
+        with paired(kind, mock.url, ledger, triage_timeout_s=1.5) as pair:
             assert pair.same(way, **QUESTION).text == "Deep."
         assert ledger.decisions[0].reason is Reason.TRIAGE_ERROR
         (stalled,) = [each for each in mock.requests() if each["model"] == HAIKU]
-        assert stalled["stall_waited"] < 10, "the connection is closed, and not left to its end"
+        assert stalled["stall_waited"] < 25, "the connection is closed, and not left to its end"
 
 
 class TestWhatIsNotRouted:

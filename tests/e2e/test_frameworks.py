@@ -25,7 +25,7 @@ def ask(api):
     def ask(way):
         command = [python, "-W", "ignore", str(SCRIPT), way, api.url]
         known = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])}
-        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.host import set_clock
-from tests.e2e.test_processes import Database, api, caller, environment, free_port, is_ready, slack, until
+from tests.e2e.test_processes import Database, api, caller, environment, is_ready, slack, until
+from tests.ports import free_port
 from tests.postgres import packages, running
 from tests.raw_server import talking
 
 __all__ = ["api", "environment", "slack"]
 
 pytestmark = pytest.mark.thorough
-ENDS_WITHIN_S = 10.0
+# A guard promises 7.5 s; the rest is for a busy machine. What hangs here would hang for minutes.
+ENDS_WITHIN_S = 30.0
 HOUR_S, DAY_S = 3_600.0, 86_400.0
 
 
@@ -64,7 +66,7 @@ def start(environment, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             guard.signal(signal.SIGCONT)
             guard.process.kill()
-        guard.process.wait(10)
+        guard.process.wait(60)
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_guards_that_are_killed_one_after_another_leave_each_act_once(environmen
             until(lambda: pid_of("deliver") in guards, "the next guard to deliver")
         service.traffic("faq")
         until(lambda: len(database.changes()) == 2, "the release")
-        slack.wait_for(lambda message: "resolved" in message.text, 60)
+        slack.wait_for(lambda message: "resolved" in message.text, 240)
         time.sleep(2)
     assert [each["act"] for each in database.changes()] == ["raise", "release"]
     assert len(slack.posts) == 1
@@ -140,12 +142,13 @@ def test_a_guard_that_was_frozen_and_wakes_changes_nothing(environment, start, d
 def test_a_guard_that_is_told_to_end_leaves_its_work_to_another_at_once(start, database, pid_of):
     guards = fleet(start, pid_of, size=2)
     first = guards.pop(pid_of("evaluate"))
+    query = "SELECT holder FROM lease WHERE name = 'evaluate'"
+    (before,) = database.rows(query)
     first.ends_within(ENDS_WITHIN_S)
     assert first.process.returncode == 0
-    ended = time.monotonic()
+    # It is free, or the other guard has it already: neither waits until the lease would have run out.
+    assert database.rows(query) != [before]
     until(lambda: pid_of("evaluate") in guards, "the other guard")
-    # Well before a lease would be taken over: that takes 3.5 s here.
-    assert time.monotonic() - ended < 3
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def settings_of(api, tmp_path, **more):
 def ask(api, tmp_path, **more):
     environment = settings_of(api, tmp_path, **more)
     command = [sys.executable, "-m", "cheapdeep_ops", "ask", "Is this clause valid?"]
-    subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True)
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
 
 
 def test_an_escalated_call_is_one_route_span_with_one_span_for_each_model_call(collector, tmp_path):
@@ -146,7 +146,7 @@ def test_a_grade_lies_on_the_trace_of_the_call_that_it_is_of(collector, tmp_path
             wait_for_grade(tmp_path / "store.db")
         finally:
             guard.terminate()
-            guard.wait(30)
+            guard.wait(60)
     (event,) = collector.events
     said = {attribute.key: attribute.value for attribute in event.attributes}
     assert event.event_name == "gen_ai.evaluation.result"
@@ -162,7 +162,7 @@ def test_a_grade_lies_on_the_trace_of_the_call_that_it_is_of(collector, tmp_path
 
 
 def wait_for_grade(path):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         with contextlib.closing(sqlite3.connect(path)) as store, contextlib.suppress(sqlite3.OperationalError):
             if store.execute("SELECT count(*) FROM grade").fetchone()[0]:

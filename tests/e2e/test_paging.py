@@ -15,13 +15,14 @@ import yaml
 
 from cheapdeep_ops.resources import packaged
 from tests.e2e import test_processes as processes
+from tests.ports import free_port
 
 pytestmark = pytest.mark.thorough
 
 api, slack, environment = processes.api, processes.slack, processes.environment
 ALERTS = packaged("alerts")
 SECOND = "1s"
-PATIENCE_S = 60
+PATIENCE_S = 240
 PAGE = "CheapdeepEscalationStorm"
 SAID = re.compile(
     r"[\d.]+% of the triaged calls of scope support would escalate at the base threshold "
@@ -45,7 +46,7 @@ class Server:
         self._open = build_opener(ProxyHandler({})).open
 
     def ask(self, path, **params):
-        with self._open(f"http://127.0.0.1:{self.port}{path}?{urlencode(params)}", timeout=5) as answer:
+        with self._open(f"http://127.0.0.1:{self.port}{path}?{urlencode(params)}", timeout=30) as answer:
             return answer.read().decode()
 
     def is_ready(self):
@@ -68,7 +69,7 @@ class Server:
 @contextlib.contextmanager
 def running(command, folder: Path, *flags) -> Iterator[Server]:
     """The server while it runs; ended by its own process id."""
-    server, log = Server(processes.free_port()), folder / "log"
+    server, log = Server(free_port()), folder / "log"
     listen = f"--web.listen-address=127.0.0.1:{server.port}"
     with log.open("wb") as out, subprocess.Popen([command, *flags, listen], stdout=out, stderr=out) as process:
         try:

@@ -12,7 +12,8 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
-from tests.e2e.test_processes import free_port, until
+from tests.e2e.test_processes import until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.thorough
 
@@ -43,7 +44,7 @@ class Phoenix:
 
     def ask(self, path, body=None):
         data = json.dumps(body).encode() if body else None
-        with self._open(Request(self.url + path, data, {"Content-Type": "application/json"}), timeout=10) as answer:
+        with self._open(Request(self.url + path, data, {"Content-Type": "application/json"}), timeout=60) as answer:
             return answer.read()
 
     def is_ready(self):
@@ -55,7 +56,7 @@ class Phoenix:
     def listens_on(self):
         """The addresses that its process listens on."""
         command = [self._python, "-c", LISTENS, str(self.process.pid)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.split()
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.split()
 
     def spans(self):
         """All spans by trace, each trace in the order in which its spans began."""
@@ -90,7 +91,7 @@ def phoenix(tmp_path):
             yield found
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 def bare():
@@ -124,7 +125,7 @@ def environment(phoenix, tmp_path):
 def asked(environment):
     """The decision about one question, which a router in a process of its own takes."""
     command = [sys.executable, "-m", "cheapdeep_ops", "ask", "--json", "Is this clause valid?"]
-    done = subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True, text=True)
     assert done.stderr == ""
     return json.loads(done.stdout)["decision"]
 
@@ -137,7 +138,7 @@ def guard(environment):
             yield
         finally:
             process.terminate()
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from cheapdeep_ops.testing import Reply
-from tests.e2e.test_processes import free_port, until
+from tests.e2e.test_processes import until
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.thorough,
@@ -114,7 +115,7 @@ def counted(store, table):
 def test_each_call_of_master_and_workers_is_answered_and_counted_once(service, tmp_path, api):
     answered = traffic(service)
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(30) == 0, service.log()
+    assert service.process.wait(60) == 0, service.log()
     assert "Traceback" not in service.log()
     assert len({pid for pid, _ in answered}) == WORKERS
     made = {**answered, (service.process.pid, "early"): len(WAYS)}

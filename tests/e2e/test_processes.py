@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from psycopg.rows import dict_row
 from sqlalchemy.engine import make_url
 
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
+from tests.ports import free_port
 
 pytestmark = pytest.mark.thorough
 
@@ -47,7 +47,7 @@ rules:
     keep_firing_for: 0s
     actions: [notify, raise_threshold]
 """
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 class Caller:
@@ -74,11 +74,11 @@ class Caller:
         with contextlib.suppress(BrokenPipeError):
             self.traffic("end")
         try:
-            self.process.wait(30)
+            self.process.wait(60)
         finally:
             self.process.kill()
-            self.process.wait(5)
-        self._reader.join(10)
+            self.process.wait(60)
+        self._reader.join(60)
         self.process.stdin.close()
         self.process.stdout.close()
 
@@ -153,17 +153,11 @@ def environment(tmp_path, api, slack):
     }
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def get(environment, path, *, method="GET", body=None, token=None):
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     url = f"http://127.0.0.1:{environment['CHEAPDEEP_PORT']}{path}"
     request = urllib.request.Request(url, method=method, data=body and json.dumps(body).encode(), headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -177,7 +171,7 @@ def guard(environment):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
 

@@ -16,7 +16,6 @@ from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock
 from cheapdeep_ops.values import (
     Decision,
@@ -32,6 +31,7 @@ from cheapdeep_ops.values import (
     Verdict,
 )
 from cheapdeep_ops.verdict import decide
+from tests.stores import migrated
 
 START = 1_800_000_000.0
 CHEAP = Tier(model="claude-haiku-4-5", index=0, is_deep=False)
@@ -289,8 +289,7 @@ def settings(either_url: str) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
-    store = Store(settings.store_url)
-    migrate(store)
+    store = migrated(settings.store_url)
     yield store
     store.close()
 

@@ -20,7 +20,8 @@ from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.reports.review import next_sample
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.telemetry import names
-from tests.prometheus import BOARDS, ROUTERS, Prometheus, filled, free_port, running, targets, wait_until
+from tests.ports import free_port
+from tests.prometheus import BOARDS, ROUTERS, Prometheus, filled, running, targets, wait_until
 
 pytestmark = pytest.mark.thorough
 
@@ -56,7 +57,7 @@ class Watched:
     def is_taken_in(self) -> None:
         """Wait until Prometheus has seen all calls so far."""
         calls = f"sum(max by (route, input_class) ({names.FLEET_CALLS}_total))"
-        wait_until(lambda: self.value(calls) == len(self._school.decisions), at_most_s=20)
+        wait_until(lambda: self.value(calls) == len(self._school.decisions), at_most_s=120)
 
     def values(self, target) -> list[float]:
         """What a query of a board gives now, or since the school began."""

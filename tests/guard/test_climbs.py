@@ -10,9 +10,8 @@ from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.guard.statistics.attribution import Kind, as_facts
 from cheapdeep_ops.guard.statistics.contributions import Dimension
 from cheapdeep_ops.store import grades
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import AttributedGrade, Baseline, GraderVersion
-from cheapdeep_ops.store.schema import migrate
+from tests.stores import migrated
 
 NOW = 1_800_000_000.0
 JUDGE = GraderVersion(model="claude-opus-4-7", prompt="p1")
@@ -138,8 +137,7 @@ def row(number, called_at, **changes):
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     rows = [row(number, NOW + number) for number in range(100)]
     Random(1).shuffle(rows)
     store.transact(lambda connection: [grades.add(connection, each) for each in rows])

@@ -10,9 +10,9 @@ from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender
 from cheapdeep_ops.store import deliveries, in_doubt, incidents
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock, SimulatedSlack
+from tests.ports import free_port
+from tests.stores import migrated
 
 NOW = 1_800_000_000.0
 FIRING = {
@@ -54,7 +54,7 @@ class Office:
         self.restart()
 
     def restart(self):
-        self.bot = Killable(token=self.slack.token, channel=self.channel, base_url=self.slack.url, timeout_s=2)
+        self.bot = Killable(token=self.slack.token, channel=self.channel, base_url=self.slack.url, timeout_s=60)
         self.notifier = Notifier(self.store, {"slack": self.bot})
 
     def begin(self, route="support"):
@@ -103,7 +103,7 @@ def clock():
 
 @pytest.fixture(scope="module")
 def server(clock):
-    with SimulatedSlack(clock=clock) as server:
+    with SimulatedSlack(clock=clock, port=free_port()) as server:  # one test stops it for a while
         yield server
 
 
@@ -168,7 +168,7 @@ def test_a_guard_that_takes_over_finds_what_the_killed_one_has_posted(office, en
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_slack_that_does_not_answer_in_time_has_one_message_all_the_same(office, moment):
     incident = office.begin()
-    office.bot = Killable(token=office.slack.token, channel="C0ALERTS", base_url=office.slack.url, timeout_s=0.1)
+    office.bot = Killable(token=office.slack.token, channel="C0ALERTS", base_url=office.slack.url, timeout_s=1)
     office.notifier = Notifier(office.store, {"slack": office.bot})
     hold = office.slack.hold(POST, moment)
     assert office.deliver() == 0
@@ -178,7 +178,7 @@ def test_slack_that_does_not_answer_in_time_has_one_message_all_the_same(office,
     hold.release()
     office.say(incident, "resolved")
     until_posted = 2 if moment == "before" else 1
-    office.slack.wait_for(lambda _: len(office.slack.posts) == until_posted, timeout_s=10)
+    office.slack.wait_for(lambda _: len(office.slack.posts) == until_posted, timeout_s=60)
     office.deliver(3)
     office.deliver(31)
     assert ["resolved" in text for text in office.texts] == [True]
@@ -294,8 +294,7 @@ def test_a_channel_that_the_setting_names_is_read_once_its_id_is_known(store, sl
 
 @pytest.mark.thorough
 def test_messages_of_another_store_in_the_channel_are_left_alone(office, slack, clock):
-    with_other = Store("sqlite://")
-    migrate(with_other)
+    with_other = migrated("sqlite://")
     other = Office(with_other, slack, clock)
     for each in (office, other):
         each.begin()
@@ -343,11 +342,11 @@ def test_two_guards_that_read_at_once_do_not_delete_the_messages_of_each_other(o
     reading, deleting = slack.hold("conversations.history", "before"), slack.hold("chat.delete", "before")
     with ThreadPoolExecutor(2) as pool:
         pool.submit(frozen.deliver, office.clock() + 3)
-        assert reading.reached.wait(30)
+        assert reading.reached.wait(60)
         pool.submit(acting.deliver, office.clock() + 20)
-        assert deleting.reached.wait(30), "the acting guard posts too, and is about to delete the double"
+        assert deleting.reached.wait(60), "the acting guard posts too, and is about to delete the double"
         reading.release()
-        slack.wait_for(lambda _: len(slack.posts) == 1, 30)
+        slack.wait_for(lambda _: len(slack.posts) == 1, 120)
         deleting.release()
     assert len(slack.posts) == 1
 

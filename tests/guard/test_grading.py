@@ -1123,7 +1123,7 @@ class Gauge(GraderApi):
 
     def __init__(self, sdk: anthropic.Anthropic, parties: int) -> None:
         super().__init__(sdk)
-        self._lock, self._barrier = threading.Lock(), threading.Barrier(parties, timeout=30)
+        self._lock, self._barrier = threading.Lock(), threading.Barrier(parties, timeout=60)
         self._under_way = self.most = 0
 
     def grade(self, request):
@@ -1171,14 +1171,14 @@ def ends_at_once(make: Make, *, concurrency: int) -> None:
         running.start()
         try:
             for _ in range(concurrency):
-                assert arrived.acquire(timeout=30)
+                assert arrived.acquire(timeout=60)
             grading.stop()
-            running.join(3)
+            running.join(60)
             has_ended = not running.is_alive()
             begun = len(api.requests)
         finally:
             api.stop()  # which ends the requests
-            running.join(30)
+            running.join(60)
     assert has_ended
     assert (ended, begun) == ([0], concurrency)
 
@@ -1217,9 +1217,9 @@ class Leaving(GraderApi):
     def grade(self, request):
         if '"answer": "late"' in request["messages"][0]["content"]:
             self._begun.set()
-            assert self.grader._direct._workers._is_finishing.wait(30)
+            assert self.grader._direct._workers._is_finishing.wait(60)
         else:
-            assert self._begun.wait(30)
+            assert self._begun.wait(60)
         return super().grade(request)
 
 

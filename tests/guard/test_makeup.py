@@ -5,8 +5,7 @@ from cheapdeep_ops.guard.statistics.attribution import Kind
 from cheapdeep_ops.recorder.tally import Tally
 from cheapdeep_ops.store import recording
 from cheapdeep_ops.store.counts import TrafficMix
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
+from tests.stores import migrated
 
 NOW = 1_800_000_000
 
@@ -44,8 +43,7 @@ def bucket(at, calls, escalated):
     ],
 )
 def test_the_hour_before_is_compared_with_else_the_day_else_nothing_is_said(sqlite_url, before, said, kind):
-    store = Store(sqlite_url)
-    migrate(store)
+    store = migrated(sqlite_url)
     rows = [*before, bucket(NOW - 10, 100, 60)]
     store.transact(recording.prepare_counters(buckets=rows, totals=[]))
     with store.reading() as connection:

@@ -5,7 +5,7 @@ import pytest
 
 from cheapdeep_ops.guard.grading.workers import Workers
 
-PATIENCE_S = 10  # how long a test that has gone wrong hangs before it fails
+PATIENCE_S = 60  # how long a test that has gone wrong hangs before it fails
 
 
 class Desk:
@@ -100,17 +100,17 @@ def test_finishing_begins_nothing_more_and_waits_for_what_is_under_way():
     begun, go_on = threading.Barrier(3), threading.Event()
 
     def work(item):
-        begun.wait(30)
-        assert go_on.wait(30)
+        begun.wait(60)
+        assert go_on.wait(60)
         return item
 
     workers, heard = Workers(work, size=2), []
     reader = threading.Thread(target=lambda: heard.extend(workers.results(iter(range(10)))))
     reader.start()
-    begun.wait(30)
+    begun.wait(60)
     workers.finish()
     go_on.set()
-    reader.join(30)
+    reader.join(60)
     assert sorted(heard) == [(0, 0), (1, 1)]
 
 

@@ -129,7 +129,7 @@ def test_a_receiver_that_hangs_does_not_delay_the_other(store):
 
     class Hanging(Inbox):
         def send(self, payload, place):
-            assert reached.wait(30), "the other receiver was held up"
+            assert reached.wait(60), "the other receiver was held up"
             return super().send(payload, place)
 
     class Quick(Inbox):

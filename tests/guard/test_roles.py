@@ -83,7 +83,7 @@ def answering(api: FastAPI):
                 yield client
         finally:
             server.should_exit = True
-            running.join(20)
+            running.join(60)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import recording
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
+from tests.stores import migrated
 
 NOW = 1_800_000_000.0
 HOUR_S = 3_600.0
@@ -14,8 +13,7 @@ HOUR_S = 3_600.0
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(f"sqlite:///{tmp_path / 'calls.db'}")
-    migrate(store)
+    store = migrated(f"sqlite:///{tmp_path / 'calls.db'}")
     yield store
     store.close()
 

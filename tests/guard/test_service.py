@@ -366,7 +366,7 @@ def test_the_scheduler_runs_the_jobs_and_counts_how_they_ended(make_service, inb
     service._scheduler.remove_all_jobs()
     service._add_job(service._scheduler, "evaluate", service.guard.step, 0.05)
     service.start()
-    assert stepped.wait(10)
+    assert stepped.wait(60)
     service.stop()
     jobs = {each: count for each, count in service._jobs.items() if each[0] == "evaluate"}
     assert jobs[("evaluate", "failed")] == 1
@@ -424,7 +424,7 @@ def test_runs_that_are_skipped_are_counted_and_said_once_by_name_for_each_episod
 
     def work():
         going_on.set()
-        held.wait(10)
+        held.wait(60)
 
     job = Job("evaluate", work, every_s=5, runs=runs, outages=OutageLog())
     with caplog.at_level("INFO"):
@@ -433,7 +433,7 @@ def test_runs_that_are_skipped_are_counted_and_said_once_by_name_for_each_episod
             going_on.clear()
             thread = threading.Thread(target=job)
             thread.start()
-            assert going_on.wait(10)
+            assert going_on.wait(60)
             for _ in range(5):
                 job()
             held.set()
@@ -456,13 +456,13 @@ def test_a_scheduler_whose_jobs_are_late_says_nothing_of_its_own(make_service, c
 
     def work(_now):
         going_on.set()
-        skipped.wait(10)
+        skipped.wait(60)
 
     service._scheduler.remove_all_jobs()
     service._add_job(service._scheduler, "evaluate", work, 0.01)
     with caplog.at_level("INFO"):
         service.start()
-        assert going_on.wait(10)
+        assert going_on.wait(60)
         while service._jobs[("evaluate", "skipped")] < 20:
             threading.Event().wait(0.01)
         skipped.set()

@@ -36,7 +36,7 @@ def route_all(api, school):
             for reply in replies:
                 api.always(reply, model=HAIKU)
                 assert router.ask("hello", route="support").text == "Deep."
-                router._readers.join(10)  # the next reply is for the next call
+                router._readers.join(60)  # the next reply is for the next call
                 school.clock.advance(1)
         for _ in range(4):
             school.mark()

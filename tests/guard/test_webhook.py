@@ -212,7 +212,7 @@ def test_a_receiver_that_answers_byte_by_byte_is_left_after_the_timeout(monkeypa
         sender = SignedWebhookSender(url=f"http://127.0.0.1:{listener.getsockname()[1]}/", secret=SECRET)
         with pytest.raises(DeliveryError, match="TimeoutError") as caught:
             sender.send(FIRING, MessageRef())
-        thread.join(30)
+        thread.join(60)
     assert not thread.is_alive()
     assert caught.value.unreachable
 

@@ -104,7 +104,7 @@ def test_guards_that_all_take_themselves_for_the_leader_tell_it_once(town, slack
     ready = Barrier(guards)
 
     def tell(_number):
-        ready.wait(timeout=10)
+        ready.wait(timeout=60)
         return enqueue_week(town.store, town.settings, now)
 
     with ThreadPoolExecutor(guards) as pool:

@@ -6,11 +6,10 @@ from sqlalchemy import select
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.store import candidates, grades, recording, sampling_rates
 from cheapdeep_ops.store.candidates import Backlog, GradingSample
-from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.grade_tables import Candidate, GradeRow
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import CandidateState, TextTurn, Trace
+from tests.stores import migrated
 
 from .rows import most_rows
 
@@ -24,8 +23,7 @@ BLANK = {
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     yield store
     store.close()
 

@@ -11,10 +11,10 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import processes, recording
 from cheapdeep_ops.store.clock import StoreClock, StoreTime, corrected, steady
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.call_tables import Bucket, Process
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.testing import FrozenClock
+from tests.stores import migrated
 from tests.test_recorder import decision
 
 NOW = 1_800_000_000.0
@@ -158,8 +158,7 @@ def test_a_correction_moves_nothing_within_half_a_second(second, offset):
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     yield store
     store.close()
 

@@ -6,13 +6,13 @@ from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
 from cheapdeep_ops.store import fingerprint_key, policies, processes, recording
 from cheapdeep_ops.store.direct import DirectStore
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.inserts import combined, prepare, table_name
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import HEAD, migrate
 from cheapdeep_ops.store.tables.call_tables import Bucket, Process, SecretRow, Total
 from cheapdeep_ops.store.tables.grade_tables import Candidate
 from cheapdeep_ops.store.upsert import target_of
+from tests.stores import migrated
 
 NOW = 1_800_000_000.0
 TARGETS = [
@@ -27,8 +27,7 @@ PATIENCE_S = 0.1
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     yield store
     store.close()
 

@@ -4,19 +4,17 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.store import expiry, grades, space
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import Baseline, GraderVersion
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.grade_tables import GradeRow, LabelRow
 from cheapdeep_ops.store.tables.row import table_of
+from tests.stores import migrated
 
 GRADER = GraderVersion(model="m", prompt="p")
 
 
 @pytest.fixture
 def store(sqlite_url):
-    store = Store(sqlite_url)
-    migrate(store)
+    store = migrated(sqlite_url)
     yield store
     store.close()
 

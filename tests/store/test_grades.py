@@ -4,11 +4,10 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.store import grades
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade, GraderVersion, GradeTally
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.grade_tables import NormalRow
 from cheapdeep_ops.store.tables.row import table_of
+from tests.stores import migrated
 
 NOW = 1_800_000_000.0
 JUDGE = GraderVersion(model="claude-opus-4-7", prompt="p1")
@@ -17,8 +16,7 @@ OTHERS = [GraderVersion(model="claude-opus-4-8", prompt="p1"), GraderVersion(mod
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     yield store
     store.close()
 

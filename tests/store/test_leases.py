@@ -1,15 +1,13 @@
 import pytest
 
 from cheapdeep_ops.store import leases
-from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.leases import LeaseState
-from cheapdeep_ops.store.schema import migrate
+from tests.stores import migrated
 
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     yield store
     store.close()
 

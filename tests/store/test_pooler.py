@@ -112,11 +112,11 @@ def test_a_lock_is_held_until_the_end_of_its_transaction_and_no_longer(store, po
     def hold(connection):
         take_lock(connection, "policy")
         is_held.set()
-        assert may_end.wait(10)
+        assert may_end.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
         holding = pool.submit(store.transact, hold)
-        assert is_held.wait(10)
+        assert is_held.wait(60)
         with pytest.raises(StoreBusyError, match="lock timeout"):
             other.transact(lambda connection: take_lock(connection, "policy"))
         may_end.set()

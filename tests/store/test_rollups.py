@@ -14,9 +14,9 @@ from cheapdeep_ops.store import counters, processes, recording, retirement, roll
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.inserts import combined
-from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.store.tables.call_tables import Bucket, DeadSecond, Process, Rollup, Total
 from cheapdeep_ops.store.tables.row import table_of
+from tests.stores import migrated
 
 from .rows import most_rows
 
@@ -34,8 +34,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     yield store
     store.close()
 
@@ -288,8 +287,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store(self.url)
-        migrate(self.store)
+        self.store = migrated(self.url)
         with self.store.engine.begin() as connection:
             for table in (Bucket, DeadSecond, Rollup, Process, Total):
                 connection.execute(table_of(table).delete())
@@ -409,4 +407,4 @@ def test_sums_are_those_of_a_model_that_only_counts(sqlite_url):
 
 @pytest.mark.thorough
 def test_sums_are_those_of_a_model_that_only_counts_in_many_runs(either_url):
-    run_machine(either_url, examples=50, steps=40)
+    run_machine(either_url, examples=20, steps=40)

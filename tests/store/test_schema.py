@@ -340,5 +340,5 @@ def test_processes_that_start_together_make_the_tables_once(blank_url):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0] * 4

@@ -29,6 +29,7 @@ from cheapdeep_ops.store.schema import migrate, require_schema
 from cheapdeep_ops.store.tables.call_tables import Bucket, Total
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.store.url import read_address
+from tests.stores import migrated
 
 from .rows import most_rows
 
@@ -42,8 +43,7 @@ COUNTED = {
 
 @pytest.fixture
 def store(either_url):
-    store = Store(either_url)
-    migrate(store)
+    store = migrated(either_url)
     yield store
     store.close()
 
@@ -451,7 +451,7 @@ def test_five_processes_that_write_flat_out_lose_nothing(store, either_url):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0] * 5
     with store.reading() as connection:
         assert counters.summed(connection, since=0, until=1_000).calls == 5 * 100 * 3

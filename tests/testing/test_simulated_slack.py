@@ -193,7 +193,7 @@ def test_wait_for_sees_posts_and_updates_of_another_thread(slack, web):
 
     thread = threading.Thread(target=work)
     thread.start()
-    found = slack.wait_for(lambda message: message.text == "resolved", timeout_s=5)
+    found = slack.wait_for(lambda message: message.text == "resolved", timeout_s=60)
     thread.join()
     assert len(found.updates) == 1
 
@@ -342,7 +342,7 @@ def test_an_answer_that_is_lost_a_call_that_is_late_and_one_that_is_held(slack, 
         hold = slack.hold("chat.postMessage", moment)
         caller = threading.Thread(target=web.chat_postMessage, kwargs={"channel": "C01", "text": moment})
         caller.start()
-        assert hold.reached.wait(5)
+        assert hold.reached.wait(60)
         assert len(slack.messages) == seen
         hold.release()
         caller.join()
