@@ -23,6 +23,25 @@ def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
     return f"{text} (the same calls: {', '.join(aliases)})" if aliases else text
 
 
+def cause_brief(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
+    """The cause of a rise in a few words: what stands out, its share of the rise, and its rates before and now."""
+    if cause["kind"] == "unknown":
+        return f"unknown: {cause['why']}"
+    contributors = [part for part in cause["parts"] if part["role"] == "culprit"]
+    if not contributors:
+        return f"{cause['kind']}: {cause['why'] or _NO_CONTRIBUTOR[cause['kind']]}"
+    first, *others = contributors
+    more = f", and {len(others)} more" if others else ""
+    return f"{_brief(first, cause.get('counted', 'calls'), label)}{more}"
+
+
+def _brief(part: Mapping[str, Any], counted: str, label: LabelStyle) -> str:
+    before, (of, fail) = part["before"], _FAIL[counted]
+    was = "new" if before["rate"] is None else percent(before["rate"])
+    rates = f"{was} -> {percent(part['now']['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail}"
+    return f"{part['dimension']} {label(part['element'])} has {part['share']:.0%} of the rise ({rates})"
+
+
 _NO_CONTRIBUTOR: Final = {
     "everything got worse": "no single part of the calls stands out",
     "no part stands out": "the differences may be chance",
