@@ -129,7 +129,7 @@ def test_a_card_says_what_where_since_when_how_much_and_what_was_done():
         "*Rate now, at base*\n42.0% (38.0% to 46.0%)", "*Limit*\n35.0%", "*Calls*\n512 in 5 min",
     ]  # fmt: skip
     until = "until the base rate has been at the limit or below for 2 min"
-    assert said["text"]["text"] == f"*Done:* threshold 0.8 -&gt; 0.9, {until}"
+    assert said["text"]["text"] == f"*Done:* threshold raised from 0.8 to 0.9, {until}"
     began = "began <!date^1772447400^{date_short_pretty} {time}|2026-03-02 10:30:00 UTC>"
     assert [each["text"] for each in context["elements"]] == [
         f"Incident 12 \N{MIDDLE DOT} {began}",

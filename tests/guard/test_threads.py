@@ -74,7 +74,7 @@ def test_an_incident_is_one_message_and_its_thread_is_its_history(make_place):
     thread = slack.thread(post)
     assert [reply.text.split(": ", 1)[1] for reply in thread] == [version.text for version in post.versions]
     assert icons(thread) == [red, *[amber] * (len(thread) - 2), green]
-    assert "*Done:* threshold 0.8 -&gt; 0.9, until the base rate" in str(post.versions[0].blocks)
+    assert "*Done:* threshold raised from 0.8 to 0.9, until the base rate" in str(post.versions[0].blocks)
     assert "threshold" not in str(thread[0].blocks)
     assert "Lasted " in thread[-1].blocks[0]["text"]["text"]
     assert all(len(reply.versions) == 1 for reply in thread)

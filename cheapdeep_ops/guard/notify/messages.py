@@ -28,8 +28,9 @@ _SHORTEST: Final = 12
 _FOR_PROGRAMS: Final = ("incident_id", "severity", "started_at", "lasted_s", "threshold", "effective_threshold")
 """The keys of an incident in a digest that programs read, and its times."""
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
-_HELD: Final = re.compile(r"threshold (stays at|[0-9.]+ ->)")
-"""What a change of the threshold begins with while a cause holds it, so that it ends with the incident."""
+_MOVED: Final = re.compile(r"threshold ([0-9.]+) -> ([0-9.]+)")
+_HELD: Final = re.compile(r"threshold stays at ([0-9.]+), held by .*")
+"""What `threshold_text` says of a threshold that moves, and of one that is held."""
 
 _STATES: Final = {
     "started": "firing",
@@ -178,7 +179,15 @@ def why(payload: Payload, label: LabelStyle) -> str:
 def done(payload: Payload) -> str:
     """What was done about the threshold, and until when; empty for a rule that does nothing about it."""
     change = payload.get("threshold") or ""
-    until = text_of(payload).until(payload) if payload["kind"] != "resolved" and _HELD.match(change) else ""
+    if moved := _MOVED.fullmatch(change):
+        before, after = moved.groups()
+        is_raised = float(after) > float(before)
+        change = f"threshold {'raised' if is_raised else 'lowered'} from {before} to {after}"
+    elif held := _HELD.fullmatch(change):
+        is_raised, change = True, f"threshold is raised to {held[1]}"
+    else:
+        return change
+    until = text_of(payload).until(payload) if is_raised and payload["kind"] != "resolved" else ""
     return f"{change}, until {until}" if until else change
 
 

@@ -91,7 +91,7 @@ def _reply(payload: Payload) -> Form:
     shown = text
     # The message above has just said the headline and what was done.
     if payload["kind"] == "started":
-        shown, lines = f"Details at {moment(payload['at'])}", map(escaped, explanation(payload, label=_code_span))
+        shown, lines = f"Details at {moment(payload['at'])}", [*map(escaped, explanation(payload, label=_code_span))]
     return _cut(text, _LONGEST_SECTION), _fitting(list(_sections([f"{_colour(payload)} {shown}", *lines])))
 
 

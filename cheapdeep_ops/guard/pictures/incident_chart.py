@@ -63,9 +63,11 @@ def chart_of(connection: Connection, payload: Payload, *, now: float) -> Chart |
     if not runs:
         return None
     signal = payload["signal"]
+    # A young store has no calls of the time before.
+    first = min(runs[0][0].at - step_s / 2, began - before_s / 4)
     return Chart(
         title=_TITLES[plot],
-        since=starts.start,
+        since=max(first, starts.start),
         until=max(until, starts.stop),
         runs=runs,
         limit=signal["limit"],
@@ -107,6 +109,6 @@ def _marks(connection: Connection, scope: str, *, since: float, until: float) ->
     changes = policies.applied(connection, since=since, until=until, limit=50)
     of_scope = [each for each in changes if each["scope"] == scope and each["from_threshold"] != each["to_threshold"]]
     return [
-        Mark(at=each["at"], text=f"{each['from_threshold']:g} -> {each['to_threshold']:g}")
+        Mark(at=each["at"], text=f"threshold {each['from_threshold']:g} -> {each['to_threshold']:g}")
         for each in of_scope[-_MOST_MARKS:]
     ]

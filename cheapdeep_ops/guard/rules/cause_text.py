@@ -6,6 +6,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.formatting import LabelStyle, percent, plain, share, signal_interval
 
 _TOP: Final = 5
+_WHOLE: Final = 0.995
 
 
 def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
@@ -37,9 +38,11 @@ def cause_brief(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
 
 def _brief(part: Mapping[str, Any], counted: str, label: LabelStyle) -> str:
     before, (of, fail) = part["before"], _FAIL[counted]
-    was = "new" if before["rate"] is None else percent(before["rate"])
-    rates = f"{was} -> {percent(part['now']['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail}"
-    return f"{part['dimension']} {label(part['element'])} has {part['share']:.0%} of the rise ({rates})"
+    now = f"{percent(part['now']['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail}"
+    rates = f"it is new: {now}" if before["rate"] is None else f"{now}, up from {percent(before['rate'])}"
+    # More than all of it, if the rest has become better.
+    share_of = "all" if part["share"] >= _WHOLE else f"{part['share']:.0%}"
+    return f"{part['dimension']} {label(part['element'])} has {share_of} of the rise ({rates})"
 
 
 _NO_CONTRIBUTOR: Final = {
