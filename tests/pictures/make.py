@@ -38,10 +38,6 @@ ADDRESSES: Final = {
     "console_url": "https://guard.example.com",
     "runbook_url": "https://wiki.example.com/cheapdeep",
 }
-CIRCLES: Final = str.maketrans({
-    "\N{LARGE RED CIRCLE}": ":red_circle:", "\N{LARGE ORANGE CIRCLE}": ":large_orange_circle:",
-    "\N{LARGE GREEN CIRCLE}": ":large_green_circle:",
-})  # fmt: skip
 COLUMNS: Final = 118
 MESSAGE_HEIGHT: Final = 640
 """Down to the line below the chart."""
@@ -117,10 +113,6 @@ def _drawable(block: Mapping[str, Any], pictures: Mapping[str, str]) -> dict[str
             drawable[name] = [{**each, "verbatim": False} for each in block[name]]
     if isinstance(block.get("text"), dict):
         drawable["text"] = {**block["text"], "verbatim": False}
-    if block["type"] == "header":
-        # This machine's fonts need not have emoji.
-        text = str(block["text"]["text"]).translate(CIRCLES)
-        drawable["text"] = {"type": "plain_text", "text": text, "emoji": True}
     return drawable
 
 

@@ -115,11 +115,16 @@ class _Sheet:
         self._axes()
         for run in chart.runs:
             self._band(run)
-        self._level(chart.limit, f"{chart.limit_name} {short_percent(chart.limit)}", _RED)
+        levels = [(chart.limit, chart.limit_name, _RED)]
         if chart.normal is not None:
-            self._level(chart.normal, f"normal {short_percent(chart.normal)}", _GREEN)
+            levels.append((chart.normal, "normal", _GREEN))
+        for rate, _, colour in levels:
+            self._line([(_LEFT, self._y(rate)), (_WIDTH - _RIGHT, self._y(rate))], colour, 2)
         for run in chart.runs:
             self._curve(run)
+        for rate, name, colour in levels:
+            text = f"{name} {short_percent(rate)}"
+            self._text(_LEFT + 8, self._y(rate) - 5, text, colour, anchor="ls", halo=4)
         self._text(_LEFT, 10, chart.title, _INK)
         self._text(_WIDTH - _RIGHT, 10, "times in UTC", _FAINT, anchor="ra")
         self._events()
@@ -157,11 +162,6 @@ class _Sheet:
             if _LEFT + 24 < x < _WIDTH - _RIGHT - 24:
                 self._text(x, _HEIGHT - _BOTTOM + 10, minute_of_day(at), _FAINT, anchor="ma")
 
-    def _level(self, rate: float, text: str, colour: str) -> None:
-        y = self._y(rate)
-        self._line([(_LEFT, y), (_WIDTH - _RIGHT, y)], colour, 2)
-        self._text(_LEFT + 8, y - 4, text, colour, anchor="ls")
-
     def _band(self, run: Sequence[Dot]) -> None:
         if len(run) > 1:
             upper = [(self._x(dot.at), self._y(dot.high)) for dot in run]
@@ -192,8 +192,10 @@ class _Sheet:
     def _line(self, places: Sequence[tuple[float, float]], colour: str, width: int) -> None:
         self._draw.line([_scaled(each) for each in places], fill=colour, width=width * _SCALE, joint="curve")
 
-    def _text(self, x: float, y: float, text: str, colour: str, *, anchor: str = "la") -> None:
-        self._draw.text(_scaled((x, y)), text, fill=colour, font=self._font, anchor=anchor)
+    def _text(self, x: float, y: float, text: str, colour: str, *, anchor: str = "la", halo: int = 0) -> None:
+        """Write `text` at a place, with so many pixels of paper around its letters."""
+        border = halo * _SCALE
+        self._draw.text(_scaled((x, y)), text, colour, self._font, anchor, stroke_width=border, stroke_fill=_PAPER)
 
     def _x(self, at: float) -> float:
         chart = self._chart
