@@ -33,6 +33,11 @@ def plain(label: str, longest: int = LONGEST_LABEL) -> str:
     return " ".join(visible.split())[:longest] or "?"
 
 
+def cut(text: str, longest: int) -> str:
+    """`text`, with `…` in place of its end if it has more than `longest` characters."""
+    return text if len(text) <= longest else f"{text[: max(longest - 1, 0)].rstrip()}…"
+
+
 def without_markup(text: str) -> str:
     """A text from the API on one line, without the markup of Slack and Markdown; at most 240 characters."""
     # Inside a word an underscore is no markup, and people search for codes such as channel_not_found.
@@ -122,6 +127,12 @@ def timestamp(at: float | None) -> str:
 def time_of_day(at: float) -> str:
     """The time of day of a Unix time (UTC)."""
     return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+
+
+def minute_of_day(at: float, *, with_day: bool = False) -> str:
+    """The hour and minute of a Unix time (UTC), after its day if that is asked for: `14:30`, `2 Mar 14:30`."""
+    when = datetime.fromtimestamp(at, UTC)
+    return f"{when.day} {when:%b} {when:%H:%M}" if with_day else f"{when:%H:%M}"
 
 
 def period(since: float, until: float) -> str:

@@ -19,6 +19,7 @@ from cheapdeep_ops.guard.label_places import LabelPlaces
 from cheapdeep_ops.guard.lease import Lease, Leases
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import Sender
+from cheapdeep_ops.guard.pictures.uploads import Pictures
 from cheapdeep_ops.guard.reports.weekly import enqueue_week
 from cheapdeep_ops.guard.retention import Retention
 from cheapdeep_ops.guard.rules.book import Rulebook
@@ -77,6 +78,7 @@ class Guard:
             store, _WORK, holder=self.process, evaluate_every_s=settings.evaluate_every_s, monotonic=monotonic
         )
         self._notifier = Notifier(self._leases[DELIVER].store, senders, shows_examples=settings.shows_examples)
+        self._pictures = Pictures(self._leases[DELIVER].store, senders)
         self._grader = make_grader(self._leases[GRADE].store) if make_grader else None
         self._cache = GradeCache(grader_version(settings))
         self._started_at = started_at
@@ -176,6 +178,19 @@ class Guard:
     def deliver(self, now: float) -> int:
         """Send each receiver its due messages; returns how many deliveries were made, 0 if another guard delivers."""
         return self._do(DELIVER, lambda: self._notifier.deliver(now), now) or 0
+
+    def draw(self, now: float) -> int:
+        """Draw and upload pictures of incidents; returns how many, 0 if another guard delivers messages.
+
+        Run it beside all other methods: nothing waits for a picture.
+        """
+        # Not as a run under the lease: a picture that hangs says nothing about the messages.
+        if not self._leases[DELIVER].is_held:
+            return 0
+        try:
+            return self._pictures.run(now)
+        except LeaseLostError:
+            return 0
 
     def grade(self, now: float) -> int:
         """Choose and grade samples; returns how many were settled, 0 if another guard grades."""

@@ -46,6 +46,7 @@ from cheapdeep_ops.units import DAY_S
 
 _log: Final = logging.getLogger(__name__)
 _DELIVER_EVERY_S: Final = 1.0
+_DRAW_EVERY_S: Final = 2.0
 _GRACEFUL_SHUTDOWN_S: Final = 1
 _KEEP_ALIVE_S: Final = 75
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
@@ -256,6 +257,7 @@ class Service:
         self._add_job(scheduler, "grade", self.guard.grade, self._settings.grade_every_s)
         self._add_job(scheduler, "leases", self._keep_leases, keep_every_s(self._settings.evaluate_every_s))
         self._add_job(scheduler, "deliver", self.guard.deliver, min(_DELIVER_EVERY_S, self._settings.evaluate_every_s))
+        self._add_job(scheduler, "draw", self.guard.draw, _DRAW_EVERY_S)
         if self._settings.report_every != "never":
             self._add_job(scheduler, "report", self.guard.report, _REPORT_EVERY_S)
         self._add_job(scheduler, "retain", self.guard.retain, RETAIN_EVERY_S)

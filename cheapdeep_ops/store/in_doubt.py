@@ -43,6 +43,7 @@ class InDoubt:
 class Newest:
     """What an incident's message must show; `is_waiting` is whether it is still to be sent."""
 
+    message_id: int
     delivery_id: str
     payload: Mapping[str, Any]
     is_waiting: bool
@@ -85,13 +86,40 @@ def last_channel(connection: Connection, receiver: str) -> str:
 
 def newest(connection: Connection, receiver: str, incident_id: int) -> Newest | None:
     """The last of what an incident's message must show; None if nothing was to be shown."""
-    columns = (_DELIVERY.c.delivery_id, _OUTBOX.c.payload, _DELIVERY.c.state)
+    columns = (_DELIVERY.c.message_id, _DELIVERY.c.delivery_id, _OUTBOX.c.payload, _DELIVERY.c.state)
     those = (_DELIVERY.c.receiver == receiver, _OUTBOX.c.incident_id == incident_id, ~_OUTBOX.c.in_thread)
     statement = select(*columns).select_from(_WITH_MESSAGE).where(*those, _DELIVERY.c.state.in_(_SAID))
     row = connection.execute(statement.order_by(_OUTBOX.c.id.desc()).limit(1)).one_or_none()
     if row is None:
         return None
-    return Newest(delivery_id=row.delivery_id, payload=row.payload, is_waiting=row.state == "waiting")
+    return Newest(
+        message_id=row.message_id,
+        delivery_id=row.delivery_id,
+        payload=row.payload,
+        is_waiting=row.state == "waiting",
+    )
+
+
+def place(connection: Connection, receiver: str, incident_id: int) -> tuple[str, str]:
+    """The channel and the `ts` of an incident's message; empty if there is none."""
+    those = (_REF.c.receiver == receiver, _REF.c.incident_id == incident_id)
+    row = connection.execute(select(_REF.c.channel, _REF.c.ts).where(*those)).one_or_none()
+    return ("", "") if row is None else (row.channel, row.ts)
+
+
+def doubt(connection: Connection, receiver: str, message_id: int, *, at: float) -> float | None:
+    """Put a delivered message in doubt before it is edited once more; returns since when it was in doubt, if it was."""
+    one = (_DELIVERY.c.message_id == message_id, _DELIVERY.c.receiver == receiver)
+    before: float | None = connection.execute(select(_DELIVERY.c.in_doubt_at).where(*one)).scalar()
+    connection.execute(update(_DELIVERY).where(*one).values(in_doubt_at=at))
+    return before
+
+
+def settle(connection: Connection, receiver: str, message_id: int, *, doubted_at: float, before: float | None) -> None:
+    """End the doubt of `doubted_at`, unless it was renewed; an earlier one goes on."""
+    one = (_DELIVERY.c.message_id == message_id, _DELIVERY.c.receiver == receiver)
+    same = _DELIVERY.c.in_doubt_at == doubted_at
+    connection.execute(update(_DELIVERY).where(*one, same).values(in_doubt_at=before))
 
 
 def move(connection: Connection, receiver: str, incident_id: int, *, channel: str, ts: str) -> None:

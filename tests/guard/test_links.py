@@ -103,4 +103,4 @@ def test_a_message_about_a_storm_has_the_links_of_its_incident(make_town):
     assert "to=now&" in dict(first["links"])["Grafana"]
     assert "to=18" in dict(last["links"])["Grafana"]
     assert not any(line.startswith("Runbook") for line in details(first))
-    assert rendered(first)[1][-1]["text"]["text"].count("<http") == 3
+    assert rendered(first)[1][-1]["elements"][0]["text"].count("<http") == 3

@@ -1,4 +1,5 @@
 import json
+import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -9,12 +10,13 @@ from hypothesis import strategies as st
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.formatting import duration, waiting_time, without_markup
 from cheapdeep_ops.guard.notify.log import LogSender
-from cheapdeep_ops.guard.notify.messages import details, headline
+from cheapdeep_ops.guard.notify.messages import details, explanation, headline, title
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, make_sender
 from cheapdeep_ops.guard.notify.slack_blocks import escaped, rendered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
+from cheapdeep_ops.testing.slack.slack_wire import Version, content_error, texts_of
 
 PAYLOAD = {
     "kind": "started", "about": "base_escalation_rate", "rule": "EscalationStorm", "scope": "support",
@@ -104,17 +106,117 @@ def test_labels_of_the_caller_cannot_mention_link_or_break_the_message():
 )
 def test_labels_of_the_caller_are_shown_literally_on_one_line(label, shown):
     nasty = {**PAYLOAD, "scope": label, "input_classes": [[label, 4]]}
-    text, blocks = rendered(nasty)
+    text, blocks = rendered(nasty, has_thread=False)
     assert f"route {shown} escalate" in text
-    assert f"By input class: {shown} 4 (100%)" in blocks[1]["text"]["text"].splitlines()
-    assert len(blocks[1]["text"]["text"].splitlines()) == len(details(PAYLOAD))
-    assert all(block["text"]["verbatim"] for block in blocks)
+    lines = blocks[-1]["text"]["text"].splitlines()
+    assert f"By input class: {shown} 4 (100%)" in lines
+    assert len(lines) == len(explanation(PAYLOAD))
+    assert all(each["verbatim"] for each in texts_of(blocks) if each["type"] == "mrkdwn")
     assert "\n" not in headline(nasty)
+    assert "\n" not in blocks[0]["text"]["text"]
 
 
 def test_labels_never_grow_a_message_beyond_what_slack_takes():
     nasty = {**PAYLOAD, "scope": "&" * 500, "input_classes": [["&" * 500, 10**9]] * 5}
-    assert all(block["text"]["text"].count("`") % 2 == 0 for block in rendered(nasty)[1])
+    assert all(each["text"].count("`") % 2 == 0 for each in texts_of(rendered(nasty, has_thread=False)[1]))
+
+
+def test_a_card_says_what_where_since_when_how_much_and_what_was_done():
+    numbered = {**PAYLOAD, "incident_id": 12, "started_at": 1_772_447_400.0, "at": 1_772_447_460.0}
+    header, figures, said, context = rendered(numbered)[1]
+    assert header["text"]["text"] == "\N{LARGE RED CIRCLE} Escalation storm on support since 10:30 UTC"
+    assert [each["text"] for each in figures["fields"]] == [
+        "*Rate now, at base*\n42.0% (38.0% to 46.0%)", "*Limit*\n35.0%", "*Calls*\n512 in 5 min",
+    ]  # fmt: skip
+    until = "until the base rate has been at the limit or below for 2 min"
+    assert said["text"]["text"] == f"*Done:* threshold raised from 0.8 to 0.9, {until}"
+    began = "began <!date^1772447400^{date_short_pretty} {time}|2026-03-02 10:30:00 UTC>"
+    assert [each["text"] for each in context["elements"]] == [
+        f"Incident 12 \N{MIDDLE DOT} {began}",
+        "Incident 12 is not acknowledged: cheapdeep-ops alert ack 12 --why TEXT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"scope": "*"}, "Escalation storm on all routes"),
+        ({"rule": "HTTPStorm", "started_at": 1_772_447_400.0, "at": 1_772_533_800.0},
+         "HTTP storm on support since 2 Mar 10:30 UTC"),
+        ({"rule": "my_rule"}, "my_rule on support"),
+        ({"rule": "GraderFailing", "about": "grader_failing", "scope": "*"}, "Grader failing"),
+        ({"kind": "resolved"}, "Escalation storm on support is over"),
+        ({"kind": "resolved", "started_at": 1_772_447_400.0, "lasted_s": 600.0},
+         "Escalation storm on support is over: 10:30 to 10:40 UTC"),
+        ({"kind": "resolved", "started_at": 1_772_447_400.0, "lasted_s": 86_400.0},
+         "Escalation storm on support is over: 10:30 to 3 Mar 10:30 UTC"),
+        ({"scope": "x" * 200, "started_at": 1_772_447_400.0},
+         f"Escalation storm on {'x' * 41}… since 10:30 UTC"),
+    ],
+)  # fmt: skip
+def test_a_title_says_what_where_and_when(changes, shown):
+    assert title({**PAYLOAD, **changes}, longest=78) == shown
+
+
+def test_the_first_reply_has_the_details_and_repeats_nothing_of_the_card():
+    started = {**PAYLOAD, "at": 1_772_447_460.0}
+    card = {line for each in texts_of(rendered(started)[1]) for line in each["text"].splitlines()}
+    text, (reply,) = rendered({**started, "in_thread": True})
+    first, *lines = reply["text"]["text"].splitlines()
+    assert first == "\N{LARGE RED CIRCLE} Details at 2026-03-02 10:31:00 UTC"
+    assert "By reason: low_confidence 3 (75%), malformed 1 (25%)" in lines
+    assert not card & set(lines)
+    assert "threshold" not in reply["text"]["text"]
+    assert text == f"2026-03-02 10:31:00 UTC: {rendered(PAYLOAD)[0]}"
+
+
+def test_a_webhook_has_the_details_in_the_message_and_so_has_a_late_message():
+    for blocks in (rendered(PAYLOAD, has_thread=False)[1], rendered({**PAYLOAD, "late": True})[1]):
+        assert "By input class: `invoice` 4 (100%)" in blocks[-1]["text"]["text"]
+
+
+class TestLimits:
+    """Whatever a payload says, Slack takes its form, and what is cut shows it."""
+
+    LONG = st.text(st.sampled_from("a`<&> \n*_|…é"), max_size=9_000) | st.text(max_size=60)
+
+    @staticmethod
+    def check(blocks):
+        assert content_error(Version(text="x", blocks=tuple(blocks))) is None
+        for each in texts_of(blocks):
+            if each["type"] == "mrkdwn":
+                assert not re.search(r"&(?!amp;|lt;|gt;)", each["text"])
+                assert len(re.findall("<", each["text"])) == len(re.findall(">", each["text"]))
+
+    @given(st.tuples(LONG, LONG, LONG, LONG), st.integers(0, 80), st.booleans())
+    def test_of_an_incident(self, words, count, in_thread):
+        scope, text, why, address = words
+        payload = {
+            **PAYLOAD, "scope": scope, "rule": text or "x", "threshold": text, "runbook": why, "at": 1.0,
+            "cause": {"kind": "unknown", "why": why}, "effect": text, "incident_id": 1, "started_at": 1.0,
+            "input_classes": [[why, 3]] * count, "links": [["Console", f"https://x.example/{address}"]] * count,
+            "acknowledged": {"author": scope, "why": why, "at": 2.0},
+            "examples": [
+                {"call_id": why, "confidence": 0.9, "question": text, "answer": why, "reason": scope}
+            ] * count,
+            "picture": {"file": "F0123456789", "text": text},
+        }  # fmt: skip
+        for form in (rendered(payload), rendered(payload, has_thread=False)):
+            self.check(form[1])
+        self.check(rendered({**payload, "in_thread": in_thread, "kind": "changed"})[1])
+
+    @given(LONG, st.integers(0, 70))
+    def test_of_a_digest(self, text, count):
+        item = {**PAYLOAD, "scope": text, "incident_id": 3, "started_at": 1.0}
+        digest = {"kind": "digest", "rule": "Digest", "since": 1.0, "count": count, "items": [item] * count}
+        self.check(rendered(digest)[1])
+
+    def test_a_cut_is_seen_and_closed(self):
+        many = {**PAYLOAD, "input_classes": [["x" * 70, 3]] * 60}
+        (text,) = [each["text"] for each in texts_of(rendered(many, has_thread=False)[1]) if "…" in each["text"]]
+        assert len(text) <= 3_000
+        assert text.endswith("…")
+        assert text.count("`") % 2 == 0
 
 
 def test_a_bot_posts_once_and_edits_from_then_on(bot, slack):
@@ -226,7 +328,7 @@ def test_no_text_breaks_a_quote(question, answer):
 
 
 def test_examples_without_words_are_not_shown_and_never_logged(caplog):
-    assert len(rendered({**PAYLOAD, "examples": [{"call_id": "c1", "confidence": 0.95}]})[1]) == 2
+    assert rendered({**PAYLOAD, "examples": [{"call_id": "c1", "confidence": 0.95}]}) == rendered(PAYLOAD)
     LogSender().send(quoting(question="How much?"), MessageRef())
     assert "How much?" not in caplog.text
 

@@ -24,6 +24,7 @@ from cheapdeep_ops.store import candidates, detectors, incidents, policies, samp
 from cheapdeep_ops.store.tables.alert_tables import AlertRow, IncidentRow, OutboxRow
 from cheapdeep_ops.store.tables.grade_tables import GradeRow
 from cheapdeep_ops.store.tables.row import table_of
+from cheapdeep_ops.testing.slack.slack_wire import texts_of
 from cheapdeep_ops.values import ALL_ROUTES, Exchange, GradeFailure
 
 from .conftest import START, decided
@@ -863,7 +864,9 @@ def test_where_people_want_to_see_some_wrong_answers_of_the_culprit_are_sent_and
     }  # fmt: skip
     numbers = [int(each["call_id"].removeprefix("call-")) for each in started["examples"]]
     assert numbers == sorted(numbers, reverse=True)
-    assert f"Question: `How much is it? {call_id}`\nAnswer: `incorrect`" in str(rendered(started)[1][2]["text"]["text"])
+    assert f"Question: `How much is it? {call_id}`\nAnswer: `incorrect`" in str(
+        [each["text"] for each in texts_of(rendered(started)[1])]
+    ).replace("\\n", "\n")
     LogSender().send(started, MessageRef())
     assert "How much" not in stored_words(school) + caplog.text
     assert started["examples"][0]["call_id"] in stored_words(school)

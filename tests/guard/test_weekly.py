@@ -146,7 +146,7 @@ def test_a_webhook_takes_it_too(town, slack):
     town.run(10, CALM)
     at(town, MONDAY + 8 * HOUR_S)
     (post,) = receipts(slack)
-    assert post.blocks[0]["text"]["text"].startswith(":bar_chart: *Receipt, 2027-01-11 to 2027-01-17: ")
+    assert post.blocks[0]["text"]["text"].startswith("\N{BAR CHART} *Receipt, 2027-01-11 to 2027-01-17: ")
 
 
 def test_it_says_what_the_receipt_says_and_what_happened(make_school):

@@ -4,16 +4,18 @@ What is in them is what the demonstration and a simulated fleet (`tests/grafana/
 command, the console, the messages that a simulated Slack has received, and the preview of the boards.
 """
 
+import base64
 import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
 from rich.console import Console
 
 from cheapdeep_ops.cli.render import runs
@@ -21,6 +23,7 @@ from cheapdeep_ops.cli.render.live import panel
 from cheapdeep_ops.demo.show import STORM, Phase, Snapshot, run_demo
 from cheapdeep_ops.guard.notify.slack import BotSender
 from cheapdeep_ops.testing import SimulatedSlack
+from cheapdeep_ops.testing.slack.file_store import SlackFile
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
 from tests.browser import Page, browsing, installed
 from tests.console import serving_console
@@ -36,6 +39,9 @@ ADDRESSES: Final = {
     "runbook_url": "https://wiki.example.com/cheapdeep",
 }
 COLUMNS: Final = 118
+MESSAGE_HEIGHT: Final = 640
+"""Down to the line below the chart."""
+
 BOARD_HEIGHT: Final = 1120
 """Down to the traffic: the picture is to be read in a column of a page."""
 
@@ -80,22 +86,34 @@ def terminal(file: Path) -> None:
     file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), "utf-8")
 
 
-def slack(page: Page, message: SlackMessage, at: float, file: Path, scratch: Path) -> None:
+def slack(page: Page, message: SlackMessage, *, files: Sequence[SlackFile], at: float, to: Path, scratch: Path) -> None:
     """A message as it stands in the channel."""
     scratch.mkdir()
     command = ["npx", "esbuild", "slack.jsx", "--bundle", "--format=esm", "--jsx=automatic", "--log-level=error"]
     subprocess.run([*command, f"--outfile={scratch / 'slack.js'}"], cwd=HERE, check=True)
-    given = {"logo": LOGO, "blocks": list(map(_drawable, message.blocks)), "at": at}
+    pictures = {each.id: base64.b64encode(each.content or b"").decode() for each in files}
+    given = {"logo": LOGO, "blocks": [_drawable(each, pictures) for each in message.blocks], "at": at}
     (scratch / "given.json").write_text(json.dumps(given), "utf-8")
     (scratch / "index.html").write_text(HTML, "utf-8")
     with serving(scratch) as url:
-        file.write_bytes(page.photograph(url, width=760))
+        to.write_bytes(page.photograph(url, width=760, most_height=MESSAGE_HEIGHT))
 
 
-def _drawable(block: Mapping[str, Any]) -> dict[str, Any]:
-    """`verbatim` keeps Slack from making links; what draws it here takes it for plain text."""
-    text = block.get("text")
-    return {**block, "text": {**text, "verbatim": False}} if isinstance(text, dict) else block
+def _drawable(block: Mapping[str, Any], pictures: Mapping[str, str]) -> dict[str, Any]:
+    """The block for what draws it here, which takes `verbatim` for plain text, and has no files of Slack.
+
+    `verbatim` keeps Slack from making links.
+    """
+    if named := block.get("slack_file"):
+        url = f"data:image/png;base64,{pictures[named['id']]}"
+        return {"type": "image", "alt_text": block["alt_text"], "image_url": url}
+    drawable = dict(block)
+    for name in ("fields", "elements"):
+        if name in block:
+            drawable[name] = [{**each, "verbatim": False} for each in block[name]]
+    if isinstance(block.get("text"), dict):
+        drawable["text"] = {**block["text"], "verbatim": False}
+    return drawable
 
 
 def storm(to: Path) -> None:
@@ -106,12 +124,17 @@ def storm(to: Path) -> None:
         folder = Path(open_.enter_context(tempfile.TemporaryDirectory()))
         channel = open_.enter_context(SimulatedSlack())
         sender = BotSender(token=channel.token, channel="C0ALERTS", base_url=channel.url)
-        fleet = Fleet(folder, sender=sender, **ADDRESSES)
+        channel.file_store.processing_s = 0.0
+        bot = {"slack_bot_token": SecretStr(channel.token), "slack_channel": "C0ALERTS"}
+        fleet = Fleet(folder, sender=sender, **ADDRESSES, **bot)
         open_.callback(fleet.close)
         while fleet.clock() < IN_THE_STORM:
             fleet.live()
+        fleet.guard.draw(fleet.clock())
+        fleet.guard.deliver(fleet.clock())
         page = open_.enter_context(browsing(browser, folder / "browser"))
-        slack(page, channel.posts[-1], fleet.clock(), to / "slack.png", folder / "slack")
+        shown = {"files": channel.files, "at": fleet.clock()}
+        slack(page, channel.posts[-1], **shown, to=to / "slack.png", scratch=folder / "slack")
         url = open_.enter_context(serving_console(fleet.store, fleet.settings, fleet.clock, fleet.collector))
         (to / "console.png").write_bytes(page.photograph(f"{url}/", width=1200))
     shrink([to / "slack.png", to / "console.png"])

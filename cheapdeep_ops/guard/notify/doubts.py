@@ -28,8 +28,8 @@ _LASTS_S: Final = 300.0
 class DoubtWatch:
     """Reads what receivers show of deliveries in doubt, and corrects it: one message, with its last state."""
 
-    def __init__(self, store: Store, *, complete: Callable[[Payload], Payload]) -> None:
-        """`complete` adds to a stored payload what a message shows beside it."""
+    def __init__(self, store: Store, *, complete: Callable[[str, Payload], Payload]) -> None:
+        """`complete` adds to a stored payload what a message at that receiver shows beside it."""
         self._store = store
         self._complete = complete
         self._due_at: dict[str, float] = {}
@@ -70,7 +70,7 @@ class _Reading:
     """One reading of a receiver at `now`."""
 
     store: Store
-    complete: Callable[[Payload], Payload]
+    complete: Callable[[str, Payload], Payload]
     receiver: str
     sender: Reconciler
     last_channel: str
@@ -117,7 +117,7 @@ class _Reading:
         place = found.ref
         # What waits is sent soon, and edits the message then.
         if newest is not None and not newest.is_waiting and found.delivery_id != newest.delivery_id:
-            payload = {**self.complete(newest.payload), "delivery_id": newest.delivery_id}
+            payload = {**self.complete(self.receiver, newest.payload), "delivery_id": newest.delivery_id}
             place = self.sender.send(payload, place)
             _log.info("incident %s at %s showed an old state and is edited again", incident_id, self.receiver)
         if place != ref:

@@ -1,15 +1,18 @@
 """The payload of a message, and its headline and lines; each sender has its own way to show them."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from cheapdeep_ops.guard.formatting import LabelStyle, duration, moment, plain, scope_text
+from cheapdeep_ops.guard.formatting import LabelStyle, cut, duration, minute_of_day, moment, plain, scope_text
 from cheapdeep_ops.guard.notify.receipt_text import receipt_headline, receipt_lines
-from cheapdeep_ops.guard.rules.cause_text import cause_lines
+from cheapdeep_ops.guard.rules.cause_text import cause_brief, cause_lines
 from cheapdeep_ops.guard.rules.kinds import text_of
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.policy import EffectivePolicy
+from cheapdeep_ops.units import DAY_S
+from cheapdeep_ops.values import ALL_ROUTES
 
 Kind = Literal["started", "changed", "acknowledged", "reminder", "resolved", "digest", "report", "test"]
 
@@ -19,8 +22,16 @@ _LONGEST_QUOTE: Final = 200
 _LONGEST_REASON: Final = 120
 _LONGEST_ID: Final = 40
 _MOST_IN_DIGEST: Final = 20
+_SHORTEST: Final = 12
+"""Characters of a route that a title keeps at least."""
+
 _FOR_PROGRAMS: Final = ("incident_id", "severity", "started_at", "lasted_s", "threshold", "effective_threshold")
 """The keys of an incident in a digest that programs read, and its times."""
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
+_MOVED: Final = re.compile(r"threshold ([0-9.]+) -> ([0-9.]+)")
+_HELD: Final = re.compile(r"threshold stays at ([0-9.]+), held by .*")
+"""What `threshold_text` says of a threshold that moves, and of one that is held."""
+
 _STATES: Final = {
     "started": "firing",
     "changed": "still firing",
@@ -96,7 +107,7 @@ def details(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     if payload["kind"] == "report":
         return receipt_lines(payload, label)
     text = text_of(payload)
-    lines = [*text.measured(payload), *_times(payload), *_acknowledged(payload, label)]
+    lines = [*text.measured(payload), *_times(payload), *acknowledged_by(payload, label)]
     lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
@@ -105,11 +116,90 @@ def details(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     lines += text.release(payload) if payload.get("lasted_s") is None else _outcome(payload)
     lines += _shares("By reason", payload.get("reasons"), plain)
     lines += _shares(text.classes_title, payload.get("input_classes"), label)
-    lines += _how_to_acknowledge(payload)
+    return [*lines, *how_to_acknowledge(payload), *_runbook(payload)]
+
+
+def _runbook(payload: Payload) -> list[str]:
     # A runbook with a web address is already among the links.
-    if payload.get("runbook") and not any(name == "Runbook" for name, _ in links(payload)):
-        lines.append(f"Runbook: {payload['runbook']}")
-    return lines
+    if not payload.get("runbook") or any(name == "Runbook" for name, _ in links(payload)):
+        return []
+    return [f"Runbook: {payload['runbook']}"]
+
+
+def title(payload: Payload, *, longest: int) -> str:
+    """What goes wrong where since when, in at most `longest` characters: `Escalation storm on billing since 14:30 UTC`.
+
+    A long route is cut first, then a long name of a rule.
+    """
+    what, when = _rule_in_words(payload["rule"]), _when(payload)
+    is_anywhere = payload["scope"] == ALL_ROUTES
+    where = "" if is_anywhere and not figures(payload) else "all routes" if is_anywhere else plain(payload["scope"])
+    fixed = len(what) + len(when) + len(" on ")
+    if where:
+        where = f" on {cut(where, max(longest - fixed, _SHORTEST))}"
+    return f"{cut(what, longest - len(where) - len(when))}{where}{when}"
+
+
+def _rule_in_words(rule: str) -> str:
+    """A rule's name as words, if it is in camel case: `EscalationStorm` is `Escalation storm`."""
+    words = _WORD.findall(rule)
+    if "".join(words) != rule:
+        return plain(rule)
+    first, *others = words
+    return " ".join([first, *(each if each.isupper() else each.lower() for each in others)])
+
+
+def _when(payload: Payload) -> str:
+    """Since when, or from when to when."""
+    began, ended = payload.get("started_at"), ended_at(payload)
+    if began is None:
+        return " is over" if payload["kind"] == "resolved" else ""
+    if ended is not None:
+        is_one_day = began // DAY_S == ended // DAY_S
+        return f" is over: {minute_of_day(began)} to {minute_of_day(ended, with_day=not is_one_day)} UTC"
+    is_today = began // DAY_S == payload.get("at", began) // DAY_S
+    return f" since {minute_of_day(began, with_day=not is_today)} UTC"
+
+
+def figures(payload: Payload) -> list[tuple[str, str]]:
+    """The few figures that people look at first, with their names; empty for incidents without figures."""
+    return list(text_of(payload).figures(payload, payload["kind"] == "resolved"))
+
+
+def sentence(payload: Payload, label: LabelStyle) -> str:
+    """The problem of an incident, or its end, in one sentence."""
+    return text_of(payload).headline(payload, scope_text(payload["scope"], label), payload["kind"] == "resolved")
+
+
+def why(payload: Payload, label: LabelStyle) -> str:
+    """The cause in a few words; empty without a cause."""
+    return cause_brief(payload["cause"], label) if payload.get("cause") else ""
+
+
+def done(payload: Payload) -> str:
+    """What was done about the threshold, and until when; empty for a rule that does nothing about it."""
+    change = payload.get("threshold") or ""
+    if moved := _MOVED.fullmatch(change):
+        before, after = moved.groups()
+        is_raised = float(after) > float(before)
+        change = f"threshold {'raised' if is_raised else 'lowered'} from {before} to {after}"
+    elif held := _HELD.fullmatch(change):
+        is_raised, change = True, f"threshold is raised to {held[1]}"
+    else:
+        return change
+    until = text_of(payload).until(payload) if is_raised and payload["kind"] != "resolved" else ""
+    return f"{change}, until {until}" if until else change
+
+
+def explanation(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
+    """The details beyond the title, the figures, the cause and what was done."""
+    text = text_of(payload)
+    lines = [*text.measured(payload), *_times(payload), *cause_lines(payload.get("cause"), label)]
+    if payload.get("effect"):
+        lines.append(f"Effect: {payload['effect']}")
+    lines += text.release(payload) if payload.get("lasted_s") is None else _outcome(payload)
+    lines += _shares("By reason", payload.get("reasons"), plain)
+    return [*lines, *_shares(text.classes_title, payload.get("input_classes"), label), *_runbook(payload)]
 
 
 def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> Payload:
@@ -147,7 +237,7 @@ def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     """The lines for an incident's thread: the time, the headline, and the change of the threshold."""
     lines = [f"{moment(ended_at(payload) or payload['at'])}: {headline(payload, label=label)}"]
     if payload["kind"] == "acknowledged":
-        return [*lines, *_acknowledged(payload, label)]
+        return [*lines, *acknowledged_by(payload, label)]
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
     return [*lines, *_outcome(payload)]
@@ -205,7 +295,7 @@ def _times(payload: Payload) -> list[str]:
     ]
 
 
-def _how_to_acknowledge(payload: Payload) -> list[str]:
+def how_to_acknowledge(payload: Payload) -> list[str]:
     """How to acknowledge the incident; empty if it is acknowledged or resolved."""
     number = payload.get("incident_id")
     if number is None or payload["kind"] == "resolved" or payload.get("acknowledged"):
@@ -213,7 +303,8 @@ def _how_to_acknowledge(payload: Payload) -> list[str]:
     return [f"Incident {number} is not acknowledged: cheapdeep-ops alert ack {number} --why TEXT"]
 
 
-def _acknowledged(payload: Payload, label: LabelStyle) -> list[str]:
+def acknowledged_by(payload: Payload, label: LabelStyle) -> list[str]:
+    """Who acknowledged the incident, when and why; empty if it is not acknowledged."""
     acknowledged = payload.get("acknowledged")
     if not acknowledged:
         return []

@@ -19,9 +19,10 @@ from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.notify.backlog import BACKLOG_S, catch_up, store_catch_up, tell_of_open
 from cheapdeep_ops.guard.notify.doubts import DoubtWatch
 from cheapdeep_ops.guard.notify.messages import headline, is_reply
-from cheapdeep_ops.guard.notify.sender import Addressed, Doubt, MessageRef, Reconciler, Sender
+from cheapdeep_ops.guard.notify.picture_edits import PictureEdits
+from cheapdeep_ops.guard.notify.sender import Addressed, Doubt, MessageRef, PictureSender, Reconciler, Sender
 from cheapdeep_ops.guard.rules.rule_text import Payload
-from cheapdeep_ops.store import backlogs, candidates, deliveries, in_doubt, receivers
+from cheapdeep_ops.store import backlogs, candidates, deliveries, in_doubt, pictures, receivers
 from cheapdeep_ops.store.deliveries import PendingDelivery
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.receivers import KnownReceiver
@@ -74,7 +75,8 @@ class Notifier:
         self._shows_examples = shows_examples
         self._monotonic = monotonic
         self._new_id = new_id
-        self._doubts = DoubtWatch(store, complete=self._with_examples)
+        self._doubts = DoubtWatch(store, complete=self._complete)
+        self._pictures = PictureEdits(store, complete=self._complete)
         self._rests: dict[tuple[str, int | None], Rest] = {}
         """The pauses of receivers as a whole (None), and of single messages that a receiver refused, by their ids.
 
@@ -102,6 +104,8 @@ class Notifier:
         for name in active:
             if not self._is_resting(name, known.get(name), now):
                 self._doubts.run(name, self._senders[name], now)
+                # Last, because messages matter more.
+                self._pictures.run(name, self._senders[name], now)
         return done
 
     def _drain_all(self, due: Mapping[str, PendingDelivery], now: float, until: float) -> int:
@@ -188,7 +192,7 @@ class Notifier:
             raise _OvertakenError
         try:
             payload = _as_told_now(self._not_outdated(attempt), now)
-            ref = self._send(attempt, self._with_examples(payload), now)
+            ref = self._send(attempt, self._complete(attempt.receiver, payload), now)
         except DeliveryError as error:
             self._record(attempt, error, now)
             return error
@@ -215,6 +219,15 @@ class Notifier:
         with self._store.reading() as connection:
             newer = deliveries.newer_told(connection, delivery)
         return delivery if newer is None else replace(delivery, payload=newer)
+
+    def _complete(self, receiver: str, payload: Payload) -> Payload:
+        """`payload` with what a message at `receiver` shows beside it: examples and the picture."""
+        payload, number = self._with_examples(payload), payload.get("incident_id")
+        if number is None or is_reply(payload) or not isinstance(self._senders[receiver], PictureSender):
+            return payload
+        with self._store.reading() as connection:
+            shown = pictures.file_of(connection, receiver, number)
+        return payload if shown is None else {**payload, "picture": {"file": shown[0], "text": shown[1]}}
 
     def _with_examples(self, payload: Payload) -> Payload:
         """`payload` with the text of its examples, if that is still stored and the settings allow people to read it.

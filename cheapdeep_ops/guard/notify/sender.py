@@ -1,9 +1,10 @@
 """A receiver: its name, the settings that configure it, and the sender that delivers messages to it."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from enum import Enum, auto
 from hashlib import blake2b
 from math import isnan, nan
 from typing import Final, Protocol, runtime_checkable
@@ -88,6 +89,45 @@ class Reconciler(Sender, Protocol):
         Returns None if none stays, or if the receiver cannot be read: then a message is sent at least once. Raises
         DeliveryError if the receiver cannot be read at present.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file that a receiver is about to get: its id, and the address for its content, which is a secret."""
+
+    file_id: str
+    url: str = field(repr=False)
+
+
+class Shown(Enum):
+    """What became of a message with a picture."""
+
+    SHOWN = auto()
+    NOT_YET = auto()
+    """The receiver does not show the file, perhaps because it is still being processed. The message is as it was."""
+    GONE = auto()
+    """There is no message any more that could show it."""
+
+
+@runtime_checkable
+class PictureSender(Sender, Protocol):
+    """A sender whose messages can show a picture: `payload["picture"]` has the `file` and the `text` of one.
+
+    Every method raises DeliveryError if the receiver refuses it or is out of reach. No picture is worth a message: a
+    message is sent without it first.
+    """
+
+    def begin_upload(self, *, size: int, text: str) -> Upload:
+        """Announce a PNG of `size` bytes, which `text` describes."""
+
+    def finish_upload(self, upload: Upload, content: bytes) -> None:
+        """Send the content of a file. From then on the receiver has it, and nobody sees it."""
+
+    def show(self, payload: Payload, ref: MessageRef) -> Shown:
+        """Edit the message at `ref` so that it shows the picture of `payload`; never posts a message."""
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file, or leave it if it is gone already or may not be deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

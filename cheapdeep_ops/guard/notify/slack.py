@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from socket import gaierror
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.error import URLError
 
 from slack_sdk import WebClient
@@ -24,10 +24,13 @@ from cheapdeep_ops.guard.notify.sender import (
     MessageRef,
     Receiver,
     Sender,
+    Shown,
+    Upload,
     fingerprint,
     wait_asked_for,
 )
-from cheapdeep_ops.guard.notify.slack_blocks import rendered
+from cheapdeep_ops.guard.notify.slack_blocks import rendered, without_picture
+from cheapdeep_ops.guard.notify.slack_files import SCOPE, begin_upload, delete_file, finish_upload
 from cheapdeep_ops.guard.notify.slack_history import (
     code_of,
     header,
@@ -116,6 +119,7 @@ _WEBHOOK_CODE: Final = re.compile(r"[a-z_]{1,60}")
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
+_T = TypeVar("_T")
 Content = Mapping[str, Any]
 """The arguments of a call that are a message's content: text, blocks and metadata."""
 
@@ -247,11 +251,55 @@ class BotSender:
         try:
             return method(**content, **place)
         except SlackApiError as error:
-            # An alert without its form is better than none. An edit without blocks would keep the old ones.
-            without: Content = {"blocks": []} if code_of(error) in _NO_BLOCKS else {"metadata": None}
             if code_of(error) not in _NO_BLOCKS | _NO_METADATA:
                 raise
+            plain = without_picture(content["blocks"])
+            if code_of(error) in _NO_BLOCKS and len(plain) < len(content["blocks"]):
+                # The file of a picture may have been deleted.
+                return self._call(method, {**content, "blocks": plain}, **place)
+            # An alert without its form is better than none. An edit without blocks would keep the old ones.
+            without: Content = {"blocks": []} if code_of(error) in _NO_BLOCKS else {"metadata": None}
             return method(**{**content, **without}, **place)
+
+    def begin_upload(self, *, size: int, text: str) -> Upload:
+        """Announce a picture, which no channel shows by itself. Raises DeliveryError."""
+        return self._file_call(begin_upload, size=size, text=text)
+
+    def finish_upload(self, upload: Upload, content: bytes) -> None:
+        """Send the content of a picture. Raises DeliveryError."""
+        self._file_call(finish_upload, upload=upload, content=content)
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a picture. Raises DeliveryError."""
+        self._file_call(delete_file, file_id=file_id)
+
+    def show(self, payload: Payload, ref: MessageRef) -> Shown:
+        """Edit the message at `ref` so that it shows a picture. Raises DeliveryError.
+
+        Slack refuses a file that it has not processed yet with `invalid_blocks`, and says when only to those with the
+        scope `files:read`: so the edit itself finds out.
+
+        Source: https://docs.slack.dev/reference/block-kit/composition-objects/slack-file-object
+        """
+        try:
+            self._client.chat_update(**_content(payload), channel=ref.channel, ts=ref.ts)
+        except SlackApiError as error:
+            if code_of(error) in _NO_BLOCKS:
+                return Shown.NOT_YET
+            if code_of(error) in _GONE | _NO_CHANNEL:
+                return Shown.GONE
+            raise self._refusal(error) from None
+        except _FAILURES as error:
+            raise _failure("Slack", error) from None
+        return Shown.SHOWN
+
+    def _file_call(self, call: Callable[..., _T], **given: object) -> _T:
+        try:
+            return call(self._client, **given)
+        except SlackApiError as error:
+            raise self._refusal(error, may_be_sent=False) from None
+        except _FAILURES as error:
+            raise _failure("Slack", error, may_be_sent=False) from None
 
     def reconcile(self, doubt: Doubt) -> Found | None:
         """Find the message of `doubt` in the channel or the thread, and delete its doubles if `doubt.deletes`.
@@ -303,7 +351,9 @@ class BotSender:
             code = code_of(error) if isinstance(error, SlackApiError) else _name(error)
             raise SettingsError(f"Slack refuses CHEAPDEEP_SLACK_BOT_TOKEN: {code}") from None
         doubles = f"; after an answer that is lost, a message may come twice: {_unread(trouble)}" if trouble else ""
-        return f"bot {response['user']} in {response['team']}, channel {self._channel}{doubles}"
+        has_pictures = scopes is None or SCOPE in re.split(r"[\s,]+", scopes)
+        pictures = "" if has_pictures else f"; messages have no pictures: give the app the scope {SCOPE}"
+        return f"bot {response['user']} in {response['team']}, channel {self._channel}{doubles}{pictures}"
 
 
 class WebhookSender:
@@ -324,7 +374,7 @@ class WebhookSender:
         """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
         if not self.accepts(payload):
             return ref
-        text, blocks = rendered(payload)
+        text, blocks = rendered(payload, has_thread=False)
         try:
             response = self._client.send(text=text, blocks=blocks)
             if response.body in _NO_BLOCKS:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.formatting import LabelStyle, percent, plain, share, signal_interval
 
 _TOP: Final = 5
+_WHOLE: Final = 0.995
 
 
 def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
@@ -21,6 +22,27 @@ def cause_text(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
     # Parts that consist of the same calls are one cause with several names.
     aliases = [f"{part['dimension']} {label(part['element'])}" for part in cause["parts"] if part["role"] == "alike"]
     return f"{text} (the same calls: {', '.join(aliases)})" if aliases else text
+
+
+def cause_brief(cause: Mapping[str, Any], label: LabelStyle = plain) -> str:
+    """The cause of a rise in a few words: what stands out, its share of the rise, and its rates before and now."""
+    if cause["kind"] == "unknown":
+        return f"unknown: {cause['why']}"
+    contributors = [part for part in cause["parts"] if part["role"] == "culprit"]
+    if not contributors:
+        return f"{cause['kind']}: {cause['why'] or _NO_CONTRIBUTOR[cause['kind']]}"
+    first, *others = contributors
+    more = f", and {len(others)} more" if others else ""
+    return f"{_brief(first, cause.get('counted', 'calls'), label)}{more}"
+
+
+def _brief(part: Mapping[str, Any], counted: str, label: LabelStyle) -> str:
+    before, (of, fail) = part["before"], _FAIL[counted]
+    now = f"{percent(part['now']['rate'])} of {_CALLS_OF.get(part['dimension'], 'its')} {of} {fail}"
+    rates = f"it is new: {now}" if before["rate"] is None else f"{now}, up from {percent(before['rate'])}"
+    # More than all of it, if the rest has become better.
+    share_of = "all" if part["share"] >= _WHOLE else f"{part['share']:.0%}"
+    return f"{part['dimension']} {label(part['element'])} has {share_of} of the rise ({rates})"
 
 
 _NO_CONTRIBUTOR: Final = {

@@ -155,6 +155,30 @@ class MessageRefRow(Row, table=True):
     ts: str
 
 
+class PictureRow(Row, table=True):
+    """A file with the picture of an incident, at one receiver.
+
+    `state` is `uploading`, `ready`, `shown`, `old`, `refused` or `deleted`. Uploading: the receiver knows the file,
+    which may have no content yet. Ready: it has its content. Shown: the incident's message shows it. Old: it is to be
+    deleted. Refused: likewise, because no message could show it; then deleted. `message_id` is the newest message whose
+    state it shows. `due_at` is the time of the next attempt to show or delete it, of which
+    `tries` have failed.
+    """
+
+    __tablename__ = "picture"
+    __table_args__ = (Index("ix_picture_incident", "incident_id"), Index("ix_picture_state", "state"))
+
+    receiver: str = Field(primary_key=True)
+    file_id: str = Field(primary_key=True)
+    incident_id: int
+    message_id: int
+    state: str
+    text: str
+    drawn_at: float
+    due_at: float
+    tries: int = 0
+
+
 class ReceiverRow(Row, table=True):
     """A receiver that the settings configure, since `since`; `target` is its address, without any secret.
 

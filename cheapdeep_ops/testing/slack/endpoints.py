@@ -14,6 +14,7 @@ from cheapdeep_ops.testing.messages_api import wire
 from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.faults import Fault, Faults
+from cheapdeep_ops.testing.slack.file_store import FileStore
 from cheapdeep_ops.testing.slack.history import history, replies
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import content_error, parsed_body, version_of
@@ -28,6 +29,9 @@ _IDENTITY: Final = {
     "bot_id": "B0SIMULATED",
     "is_enterprise_install": False,
 }
+
+UPLOAD: Final = "upload"
+"""The name for faults of the request that has the content of a file, which is no method."""
 
 _WEBHOOK_STATUS: Final = {
     "action_prohibited": 403,
@@ -50,6 +54,7 @@ class SlackEndpoints:
     """Answer calls of the API and of the webhook; an ordered fault comes first."""
 
     store: MessageStore
+    files: FileStore
     faults: Faults
     token: Callable[[], str]
     """The accepted bot token; read for each call, so that a test can change it."""
@@ -68,6 +73,7 @@ class SlackEndpoints:
             routes=[
                 Route("/api/{method}", self._call, methods=["GET", "POST"]),
                 Route("/services/{path:path}", self._webhook, methods=["POST"]),
+                Route("/upload/v1/{file}", self._upload, methods=["POST"]),
             ]
         )
 
@@ -98,13 +104,23 @@ class SlackEndpoints:
             error = self.channels.post_error(self.webhook_channel)
             # A webhook has a word of its own for this, and needs no membership.
             error = {"is_archived": "channel_is_archived", "not_in_channel": None}.get(error or "", error)
-            error = error or content_error(version_of(body))
+            error = error or content_error(version_of(body)) or (self._refused_file(body) or {}).get("error")
             if error is not None:
                 return self._plain(error, status=_WEBHOOK_STATUS.get(error, 400))
             self.store.post("", self.channels.id_of(self.webhook_channel) or "", body, via="webhook")
             return self._plain("ok")
 
         return await self._under_faults(None, result)
+
+    async def _upload(self, request: Request) -> Delivery | Hangup:
+        """Take the content of a file; the address itself is the permission."""
+        content, file_id = await request.body(), request.path_params["file"]
+
+        def result() -> Delivery:
+            refusal = self.files.receive(file_id, content)
+            return self._plain(f"OK - {len(content)}") if refusal is None else self._plain(refusal, status=400)
+
+        return await self._under_faults(UPLOAD, result)
 
     def _result(self, method: str, body: JsonObject) -> JsonObject:
         needed = _needed_scope(method, str(body.get("channel") or ""))
@@ -122,6 +138,19 @@ class SlackEndpoints:
             case "conversations.history" | "conversations.replies":
                 return self._read(method, body)
             case _:
+                return self._file_result(method, body)
+
+    def _file_result(self, method: str, body: JsonObject) -> JsonObject:
+        match method:
+            case "files.getUploadURLExternal":
+                return self.files.announce(body, url=lambda file_id: f"{self.served().url}/upload/v1/{file_id}")
+            case "files.completeUploadExternal":
+                return self._complete(body)
+            case "files.info":
+                return self.files.info(str(body.get("file") or ""))
+            case "files.delete":
+                return self.files.removed(str(body.get("file") or ""))
+            case _:
                 return {"ok": False, "error": "unknown_method", "req_method": method}
 
     def _post(self, body: JsonObject) -> JsonObject:
@@ -129,16 +158,44 @@ class SlackEndpoints:
         error = self.channels.post_error(channel) or content_error(version_of(body))
         if error is not None:
             return {"ok": False, "error": error}
+        if refusal := self._refused_file(body):
+            return refusal
         message = self.store.post(channel, self.channels.id_of(channel) or "", body, via="api")
+        self.files.share(message.blocks, message.channel_id)
         return {"ok": True, "channel": message.channel_id, "ts": message.ts, "message": message.as_json()}
 
     def _update(self, body: JsonObject) -> JsonObject:
         channel, ts = str(body.get("channel") or ""), str(body.get("ts") or "")
         error = self.channels.update_error(channel) or content_error(version_of(body))
+        if error is None and (refusal := self._refused_file(body)):
+            return refusal
         message = None if error is not None else self.store.update(channel, ts, body)
         if message is None:
             return {"ok": False, "error": error or "message_not_found"}
+        self.files.share(message.blocks, channel)
         return {"ok": True, "channel": channel, "ts": ts, "text": message.text, "message": message.as_json()}
+
+    def _refused_file(self, body: JsonObject) -> JsonObject | None:
+        why = self.files.trouble(version_of(body).blocks)
+        if why is None:
+            return None
+        told = {"errors": [why], "response_metadata": {"messages": [f"[ERROR] {why}"]}}
+        return {"ok": False, "error": "invalid_blocks", **told}
+
+    def _complete(self, body: JsonObject) -> JsonObject:
+        """End an upload; with a channel, the files are a post of their own there."""
+        channel = str(body.get("channel_id") or "")
+        error = self.channels.post_error(channel) if channel else None
+        if error is not None:
+            return {"ok": False, "error": error}
+        answer = self.files.complete(body)
+        if channel and answer["ok"]:
+            place = self.channels.id_of(channel) or ""
+            shown = [{"type": "file", "file_id": each["id"]} for each in answer["files"]]
+            self.store.post(
+                channel, place, {"text": str(body.get("initial_comment") or ""), "blocks": shown}, via="api"
+            )
+        return answer
 
     def _delete(self, body: JsonObject) -> JsonObject:
         channel, ts = str(body.get("channel") or ""), str(body.get("ts") or "")
@@ -216,6 +273,8 @@ class SlackEndpoints:
 
 def _needed_scope(method: str, channel: str) -> str | None:
     """The scope that a bot token needs for a call; None if it needs none."""
+    if method.startswith("files."):
+        return "files:read" if method == "files.info" else "files:write"
     if method.startswith("chat."):
         return "chat:write"
     if method in {"conversations.history", "conversations.replies"}:

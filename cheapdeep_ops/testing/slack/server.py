@@ -9,12 +9,13 @@ from cheapdeep_ops.testing._server import ServedApp, SimulatedServer
 from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.endpoints import SlackEndpoints
 from cheapdeep_ops.testing.slack.faults import Fault, Faults, Hold
+from cheapdeep_ops.testing.slack.file_store import FileStore, SlackFile
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
 
 
 class SimulatedSlack(SimulatedServer):
-    """Serve Slack's message methods and an incoming webhook on loopback, for the real `slack_sdk`.
+    """Serve Slack's methods for messages and files, and an incoming webhook, on loopback, for the real `slack_sdk`.
 
     Use `WebClient(token=slack.token, base_url=slack.url)` or `WebhookClient(slack.webhook_url)`, and this class as a
     context manager. Faults apply to API and webhook alike: an outage first, then queued faults in their order.
@@ -38,14 +39,17 @@ class SimulatedSlack(SimulatedServer):
         """
         self.token = token
         """The only bot token that is accepted."""
-        self.scopes = {"chat:write", "channels:history", "groups:history"}
+        self.scopes = {"chat:write", "channels:history", "groups:history", "files:write"}
         """The scopes of the token, which a test can change."""
         self.channels = Channels(None if channels is None else (*channels, webhook_channel))
         """The channels, which a test can archive, delete, rename and leave."""
+        self.file_store = FileStore(clock)
+        """The files, and how long they are processed."""
         self._store = MessageStore(clock, on_message)
         self._faults = Faults()
         endpoints = SlackEndpoints(
             store=self._store,
+            files=self.file_store,
             faults=self._faults,
             token=lambda: self.token,
             scopes=lambda: self.scopes,
@@ -75,6 +79,11 @@ class SimulatedSlack(SimulatedServer):
     def posts(self) -> list[SlackMessage]:
         """The messages outside threads, oldest first."""
         return [message for message in self.messages if not message.is_reply]
+
+    @property
+    def files(self) -> list[SlackFile]:
+        """The files that were uploaded and not deleted, oldest first."""
+        return self.file_store.all()
 
     def thread(self, post: SlackMessage) -> list[SlackMessage]:
         """The replies to `post`, oldest first."""
@@ -134,7 +143,8 @@ class SimulatedSlack(SimulatedServer):
         return self._faults.outage("closing" if close_connections else "unavailable")
 
     def clear(self) -> None:
-        """Remove messages and queued faults, bring all channels back, and end any outage."""
+        """Remove messages, files and queued faults, bring all channels back, and end any outage."""
         self._store.clear()
+        self.file_store.clear()
         self.channels.clear()
         self._faults.clear()

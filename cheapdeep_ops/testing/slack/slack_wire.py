@@ -1,7 +1,7 @@
 """Slack's formats: message objects, request bodies, and the limits on blocks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal
@@ -12,6 +12,12 @@ from cheapdeep_ops.testing.messages_api.replies import JsonObject
 MAX_BLOCKS: Final = 50
 MAX_BLOCK_TEXT: Final[Mapping[str, int]] = {"header": 150, "section": 3_000}
 """The longest text of a block in characters, by its type. Source: docs.slack.dev, Block Kit reference."""
+
+MAX_PARTS: Final[Mapping[str, tuple[int, int]]] = {"fields": (10, 2_000), "elements": (10, 3_000)}
+"""How many fields or elements a block may have, and the longest text of each. Source: as above."""
+
+MAX_ALT_TEXT: Final = 2_000
+"""The longest text of a picture. Source: as above."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +126,13 @@ def version_of(body: JsonObject, before: Version | None = None) -> Version:
     )
 
 
+def texts_of(blocks: Iterable[JsonObject]) -> Iterator[JsonObject]:
+    """The text objects of the blocks, in their order; descriptions of pictures are left out."""
+    for block in blocks:
+        parts = (block.get("text"), *(block.get("fields") or ()), *(block.get("elements") or ()))
+        yield from (each for each in parts if isinstance(each, dict))
+
+
 def content_error(version: Version) -> str | None:
     """Return Slack's error code for invalid content; None if it is valid."""
     if not (version.text or version.blocks or version.attachments):
@@ -143,9 +156,19 @@ def _is_metadata(metadata: JsonObject) -> bool:
 
 
 def _is_too_long(block: JsonObject) -> bool:
+    length = _length(block)
+    if length > MAX_BLOCK_TEXT.get(str(block.get("type")), length) or len(block.get("alt_text", "")) > MAX_ALT_TEXT:
+        return True
+    return any(_has_too_much(block.get(name) or (), *most) for name, most in MAX_PARTS.items())
+
+
+def _has_too_much(parts: Sequence[JsonObject], most: int, longest: int) -> bool:
+    return len(parts) > most or any(_length({"text": part}) > longest for part in parts)
+
+
+def _length(block: JsonObject) -> int:
     text = block.get("text")
-    length = len(str(text.get("text", ""))) if isinstance(text, dict) else 0
-    return length > MAX_BLOCK_TEXT.get(str(block.get("type")), length)
+    return len(str(text.get("text", ""))) if isinstance(text, dict) else 0
 
 
 def _parsed_field(name: str, value: str) -> object:

@@ -60,9 +60,37 @@ def _cost_lines(payload: Payload) -> Iterable[str]:
     yield f"Cost: about {money(consequence[name])}{unit} more than usual ({bounds}): {rates}, at {each}"
 
 
+def _figures(payload: Payload, is_over: bool) -> Iterable[tuple[str, str]]:  # noqa: FBT001 - called by table
+    signal = payload["signal"]
+    is_recent = is_over or is_sudden(signal)
+    prefix = "recent_" if is_recent else ""
+    window_s = signal["recent_window_s"] if is_over else shown_window_s(signal, payload["window_s"])
+    yield "Rate now, at base", f"{percent(signal[f'{prefix}rate'])} ({signal_interval(signal, prefix)})"
+    yield "Limit", percent(signal["limit"])
+    consequence = payload.get("consequence") or {}
+    if usual := consequence.get("usual"):
+        yield "Usual", f"{percent(usual['rate'])} in {consequence['compared_with']}"
+    yield "Calls", f"{signal[f'{prefix}n']:,} in {duration(window_s)}"
+    if consequence:
+        yield "Cost beyond usual", _cost(consequence, is_over=is_over)
+
+
+def _cost(consequence: Payload, *, is_over: bool) -> str:
+    name, unit = ("usd", " in all") if is_over else ("usd_per_hour", " an hour")
+    if consequence[name] is None:
+        return "unknown"
+    if consequence[name] <= 0:
+        return "none"
+    bounds = f"{money(consequence[f'{name}_low'])} to {money(consequence[f'{name}_high'])}"
+    return f"{money(consequence[name])}{unit} ({bounds})"
+
+
+def _until(payload: Payload) -> str:
+    return f"the base rate has been at the limit or below for {duration(payload['keep_firing_for_s'])}"
+
+
 def _release(payload: Payload) -> Iterable[str]:
-    hold = duration(payload["keep_firing_for_s"])
-    yield f"Resolves when the base rate has been at the limit or below for {hold}"
+    yield f"Resolves when {_until(payload)}"
 
 
 def _affected(payload: Payload) -> str:
@@ -70,4 +98,12 @@ def _affected(payload: Payload) -> str:
     return "" if extra is None else f"; about {max(round(extra), 0):,} more than usual were sent to the deep tier"
 
 
-TEXT: Final = RuleText(headline=_headline, measured=_measured, release=_release, affected=_affected)
+TEXT: Final = RuleText(
+    headline=_headline,
+    figures=_figures,
+    plot="escalation",
+    measured=_measured,
+    release=_release,
+    until=_until,
+    affected=_affected,
+)

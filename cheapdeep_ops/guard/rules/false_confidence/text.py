@@ -22,6 +22,24 @@ def _limit(signal: Signal) -> str:
     return f"normal {normal}; alarm level {percent(signal['limit'])}"
 
 
+def _figures(payload: Payload, is_over: bool) -> Iterable[tuple[str, str]]:  # noqa: FBT001 - called by table
+    signal = payload["signal"]
+    of = " of calls since its start" if is_over else ""
+    yield "Wrong confident answers", f"{percent(signal['rate'])} ({signal_interval(signal)})"
+    if signal.get("normal_rate") is None:
+        yield "Limit", percent(signal["limit"])
+    else:
+        yield "Alarm level", percent(signal["limit"])
+        yield "Normal", f"{percent(signal['normal_rate'])} ({signal_interval(signal, 'normal_')})"
+    yield "Grades", f"{signal['n']:,}{of}"
+
+
+def _until(payload: Payload) -> str:
+    if payload["signal"].get("raises_in_day"):
+        return "a person ends it"
+    return f"grades show that fewer than {percent(payload['signal']['limit'])} of them are wrong"
+
+
 def _measured(payload: Payload) -> Iterable[str]:
     signal = payload["signal"]
     interval = signal_interval(signal, "shipped_")
@@ -55,5 +73,11 @@ def _held(payload: Payload, count: int) -> Iterable[str]:
 
 
 TEXT: Final = RuleText(
-    headline=_headline, measured=_measured, release=_release, classes_title="Wrong answers by input class"
+    headline=_headline,
+    figures=_figures,
+    plot="false confidence",
+    measured=_measured,
+    release=_release,
+    until=_until,
+    classes_title="Wrong answers by input class",
 )
