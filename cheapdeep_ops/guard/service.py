@@ -27,6 +27,7 @@ from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.connections import BoundedConnection
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
@@ -48,6 +49,9 @@ _log: Final = logging.getLogger(__name__)
 _DELIVER_EVERY_S: Final = 1.0
 _GRACEFUL_SHUTDOWN_S: Final = 1
 _KEEP_ALIVE_S: Final = 75
+_LARGEST_WEBSOCKET_MESSAGE: Final = 1_000_000
+"""In bytes: what a page of the console sends is far smaller."""
+
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
 _STOP_S: Final = 7.5
 """How long `stop` takes at most, whatever hangs: after the second for HTTP it stays well below 10 s."""
@@ -220,6 +224,9 @@ class Service:
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 ssl_certfile=self._settings.tls_cert,
                 ssl_keyfile=self._settings.tls_key,
+                http=BoundedConnection,
+                ws_max_size=_LARGEST_WEBSOCKET_MESSAGE,
+                server_header=False,
             ),
             on_signal=on_signal,
             before_shutdown=self._senders.feed.end,

@@ -15,7 +15,7 @@ from cheapdeep_ops.store.outcomes import CallFacts, ReportedOutcome
 
 OUTCOMES_PATH: Final = "/api/v1/outcomes"
 LARGEST_BODY: Final = 1_000_000
-"""Bytes; a batch of the most outcomes with usual ids has a quarter of that."""
+"""Bytes of a list, also of labels; one of the most outcomes with usual ids has a quarter of that."""
 
 _MOST: Final = 1_000
 _PRINTABLE: Final = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$"
