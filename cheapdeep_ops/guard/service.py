@@ -33,7 +33,7 @@ from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lease import keep_every_s
 from cheapdeep_ops.guard.lifecycle_check import check_models
-from cheapdeep_ops.guard.notify.receivers import senders_for
+from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.outages import OutageLog
 from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
@@ -133,7 +133,7 @@ class Service:
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         rulebook = read_rulebook(settings.rules_file)
-        senders = senders or senders_for(settings)
+        senders = senders or senders_for(settings, receivers_of(rulebook.receivers))
         self.store = Store(settings.store_url)
         migrate(self.store)
         self._file = self.store.file_identity()

@@ -71,7 +71,8 @@ class BoundedConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # 
             self._expect_head()
         super().data_received(data)
         if not self.is_waiting or self.transport.get_protocol() is not self:
-            self._head_timer = _stopped(self._head_timer)
+            _stop(self._head_timer)
+            self._head_timer = None
             return
         # What was refused without being read counts too: the rest of a body, before the next head.
         self._head_bytes += len(data)
@@ -94,11 +95,12 @@ class BoundedConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # 
     def resume_writing(self) -> None:
         """Go on."""
         super().resume_writing()
-        self._read_timer = _stopped(self._read_timer)
+        _stop(self._read_timer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._head_timer, self._read_timer = _stopped(self._head_timer), _stopped(self._read_timer)
+        _stop(self._head_timer)
+        _stop(self._read_timer)
         super().connection_lost(exc)
 
     def _make_room(self) -> bool:
@@ -117,6 +119,6 @@ class BoundedConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # 
         self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self.transport.abort)
 
 
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
+def _stop(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
