@@ -63,6 +63,12 @@ class Token:
         """Whether the token allows its roles, other than `read`, on this route; `*` stands for all routes."""
         return self.routes is None or route in self.routes
 
+    def author(self, given: str) -> str:
+        """Who has made a change: the token's name, which is proven, and beside it the name that the request gives."""
+        if not self.name:
+            return given
+        return self.name if given in ("", self.name) else f"{self.name} ({given})"
+
     def has_expired(self, now: float) -> bool:
         """Whether the token has expired at `now`, a Unix time."""
         return self.expires_at is not None and now >= self.expires_at

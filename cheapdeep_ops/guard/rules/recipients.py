@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cheapdeep_ops.values import ALL_ROUTES
 
 _ANY: Final = "*"
+_TICKET: Final = "ticket"
+"""The severity as which an old pin is told."""
+
 _ADDRESSES: Final = ("slack_channel", "slack_webhook", "webhook", "receiver")
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
@@ -124,8 +127,9 @@ def part_for(recipients: Sequence[Recipient], payload: Mapping[str, Any], receiv
     items = [each for each in payload["items"] if receiver in _told_of(recipients, each)]
     left_out = len(payload["items"]) - len(items)
     # Incidents beyond the longest digest are only counted, for those who are told of everything.
-    is_all = not left_out
-    return {**payload, "items": items, "count": payload["count"] if is_all else len(items)}
+    count = len(items) if left_out else payload["count"]
+    pins = [each for each in payload.get("pins", ()) if receiver in _told_of(recipients, {**each, "severity": _TICKET})]
+    return {**payload, "items": items, "count": count, **({"pins": pins} if "pins" in payload else {})}
 
 
 def _covers(pattern: str, scope: str) -> bool:
