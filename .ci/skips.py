@@ -17,6 +17,7 @@ ALLOWED = {
     "Phoenix is not installed": "PHOENIX_PYTHON" not in os.environ,
     "Pyright is not installed": "PYRIGHT" not in os.environ,
     "llmock is not installed": "LLMOCK_PYTHON" not in os.environ,
+    "SCHEMATHESIS": "SCHEMATHESIS" not in os.environ,
     "INSTRUMENTED_PYTHON": "INSTRUMENTED_PYTHON" not in os.environ,
     "the frameworks are not installed": "FRAMEWORKS_PYTHON" not in os.environ,
     "the counts are of other versions": sys.version_info[:2] != (3, 11),

@@ -1,6 +1,7 @@
 """API tokens, their roles, and the answer to a request that a token does not allow. Pure functions."""
 
 import hashlib
+import math
 import secrets
 import string
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from typing import Final, Literal
 
 PREFIX: Final = "cdk_"
 """The start of every token that is made here, by which secret scanners and redaction find one."""
+
+SHORTEST: Final = 32
+"""A secret with fewer characters may be guessed: 32 hexadecimal digits have 128 random bits."""
 
 _ALPHABET: Final = string.ascii_letters + string.digits
 _RANDOM_CHARACTERS: Final = 43
@@ -59,6 +63,12 @@ class Token:
         """Whether the token allows its roles, other than `read`, on this route; `*` stands for all routes."""
         return self.routes is None or route in self.routes
 
+    def author(self, given: str) -> str:
+        """Who has made a change: the token's name, which is proven, and beside it the name that the request gives."""
+        if not self.name:
+            return given
+        return self.name if given in ("", self.name) else f"{self.name} ({given})"
+
     def has_expired(self, now: float) -> bool:
         """Whether the token has expired at `now`, a Unix time."""
         return self.expires_at is not None and now >= self.expires_at
@@ -66,9 +76,9 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is refused, with the status and the header of RFC 6750 (section 3)."""
+    """Why a request is refused, with the status and the headers of RFC 6750 (section 3) and RFC 6585 (section 4)."""
 
-    status: Literal[401, 403]
+    status: Literal[401, 403, 429]
     detail: str
     error: Literal["", "invalid_token", "insufficient_scope"] = ""
     """RFC 6750's error code; empty if the request has no token."""
@@ -76,9 +86,14 @@ class Refusal:
     scope: str = ""
     """The role that the request needs."""
 
+    wait_s: float = 0.0
+    """How long the peer must wait, in seconds; only with status 429."""
+
     @property
     def headers(self) -> dict[str, str]:
-        """The response header `WWW-Authenticate`."""
+        """The response header: `WWW-Authenticate`, or with status 429 `Retry-After`."""
+        if self.wait_s:
+            return {"Retry-After": str(math.ceil(self.wait_s))}
         fields = [f'{name}="{value}"' for name, value in (("error", self.error), ("scope", self.scope)) if value]
         return {"WWW-Authenticate": " ".join(filter(None, ("Bearer", ", ".join(fields))))}
 
@@ -98,6 +113,11 @@ def invalid(role: Role) -> Refusal:
     return Refusal(401, f"needs a valid token with the role {role}", "invalid_token")
 
 
+def too_many_guesses(wait_s: float) -> Refusal:
+    """The refusal of a peer that has tried too many wrong tokens."""
+    return Refusal(429, "too many wrong tokens came from this address: try again later", wait_s=wait_s)
+
+
 def lacks_role(role: Role) -> Refusal:
     """The refusal of a valid token without the role."""
     return Refusal(403, f"this token does not have the role {role}", "insufficient_scope", role)
@@ -107,6 +127,11 @@ def lacks_route(role: Role) -> Refusal:
     """The refusal of a valid token that is limited to other routes."""
     # Without the route, which may be one that this token must not learn about.
     return Refusal(403, "this token is limited to other routes", "insufficient_scope", role)
+
+
+def is_short(secret: str) -> bool:
+    """Whether a secret is so short that it may be guessed."""
+    return len(secret) < SHORTEST
 
 
 def new_secret(choose: Callable[[Sequence[str]], str] = secrets.choice) -> str:

@@ -73,7 +73,8 @@ def common(
 
 def fail(error: Exception, status: int) -> int:
     """Print an error on one line of standard error; returns `status`."""
-    sys.stderr.write(f"error: {' '.join(str(error).splitlines()) or type(error).__name__}\n")
+    line = " ".join(str(error).splitlines()) or type(error).__name__
+    sys.stderr.write(f"error: {output.visible(line)}\n")
     return status
 
 

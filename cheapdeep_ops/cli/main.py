@@ -18,12 +18,15 @@ from cheapdeep_ops.cli.commands import (  # noqa: F401 - importing a module regi
     run,
 )
 from cheapdeep_ops.cli.common import FAILED, INTERRUPTED, USAGE, app, fail
+from cheapdeep_ops.cli.output import LogFormatter
 from cheapdeep_ops.errors import CheapdeepError, RecordingError, RulesError, SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. Wrong input gives one line on standard error, not a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _escape_the_unprintable()
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)

@@ -1,9 +1,11 @@
 """What commands print: one JSON document on standard output, or text for people; progress goes to standard error."""
 
 import json
+import logging
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import Progress
@@ -11,25 +13,54 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH: Final = 200
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What a terminal would obey instead of showing it, without tabs and line feeds."""
+
+
+def visible(text: str) -> str:
+    """`text` with each control character as its escape, so that no label can change the terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class LogFormatter(logging.Formatter):
+    """Writes a message on one line, without control characters; a traceback has lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The line of a record."""
+        return super().formatMessage(record).replace("\n", "\\n")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, and its traceback."""
+        return visible(super().format(record))
+
+
+class _SafeConsole(Console):
+    """A console that shows control characters in a text, instead of obeying them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as Rich prints it."""
+        return super().render_str(visible(text), **options)
 
 
 def print_json(document: object) -> None:
     """Print one JSON document."""
     # Where standard output is not Unicode, JSON's own escapes keep the document JSON.
     is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not is_unicode, default=str) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=not is_unicode, default=str)
+    # JSON escapes only the control characters of ASCII.
+    sys.stdout.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def console() -> Console:
     """The console for text that people read. A terminal wraps long lines between words; a pipe does not."""
     # A pipe has no width, and a program that reads it needs names that are not split.
     is_terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else _PIPE_WIDTH)
+    return _SafeConsole(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else _PIPE_WIDTH)
 
 
 def progress_console() -> Console:
     """The console for progress, on standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return _SafeConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
@@ -56,5 +87,5 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     # Rich would read brackets in a caller's label as markup.
     made = Table(*columns, title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
     for row in rows:
-        made.add_row(*map(Text, row))
+        made.add_row(*(Text(visible(cell)) for cell in row))
     return made

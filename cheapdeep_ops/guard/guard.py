@@ -77,8 +77,9 @@ class Guard:
         self._leases = Leases(
             store, _WORK, holder=self.process, evaluate_every_s=settings.evaluate_every_s, monotonic=monotonic
         )
-        self._notifier = Notifier(self._leases[DELIVER].store, senders, shows_examples=settings.shows_examples)
-        self._pictures = Pictures(self._leases[DELIVER].store, senders)
+        delivering, shows = self._leases[DELIVER].store, settings.shows_examples
+        self._notifier = Notifier(delivering, senders, shows_examples=shows, recipients=rulebook.receivers)
+        self._pictures = Pictures(delivering, senders)
         self._grader = make_grader(self._leases[GRADE].store) if make_grader else None
         self._cache = GradeCache(grader_version(settings))
         self._started_at = started_at

@@ -27,12 +27,13 @@ from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.guard.http.connections import BoundedConnection
 from cheapdeep_ops.guard.http.metrics import FleetCollector
 from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.jobs import RESCHEDULED, Job
 from cheapdeep_ops.guard.lease import keep_every_s
 from cheapdeep_ops.guard.lifecycle_check import check_models
-from cheapdeep_ops.guard.notify.receivers import senders_for
+from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.outages import OutageLog
 from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
@@ -49,6 +50,9 @@ _DELIVER_EVERY_S: Final = 1.0
 _DRAW_EVERY_S: Final = 2.0
 _GRACEFUL_SHUTDOWN_S: Final = 1
 _KEEP_ALIVE_S: Final = 75
+_LARGEST_WEBSOCKET_MESSAGE: Final = 1_000_000
+"""In bytes: what a page of the console sends is far smaller."""
+
 NO_CONSOLE: Final = "The console needs an extra: pip install 'cheapdeep_ops[console]'"
 _STOP_S: Final = 7.5
 """How long `stop` takes at most, whatever hangs: after the second for HTTP it stays well below 10 s."""
@@ -130,7 +134,7 @@ class Service:
         self._stopping = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         rulebook = read_rulebook(settings.rules_file)
-        senders = senders or senders_for(settings)
+        senders = senders or senders_for(settings, receivers_of(rulebook.receivers))
         self.store = Store(settings.store_url)
         migrate(self.store)
         self._file = self.store.file_identity()
@@ -221,6 +225,9 @@ class Service:
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 ssl_certfile=self._settings.tls_cert,
                 ssl_keyfile=self._settings.tls_key,
+                http=BoundedConnection,
+                ws_max_size=_LARGEST_WEBSOCKET_MESSAGE,
+                server_header=False,
             ),
             on_signal=on_signal,
             before_shutdown=self._senders.feed.end,

@@ -74,12 +74,40 @@ def unrouted(connection: Connection, receivers: Collection[str]) -> Unrouted:
     )
 
 
+def contents(connection: Connection, message_ids: Collection[int]) -> dict[int, Mapping[str, Any]]:
+    """The payloads of messages by their ids."""
+    rows = connection.execute(select(_OUTBOX.c.id, _OUTBOX.c.payload).where(_OUTBOX.c.id.in_(message_ids)))
+    return {row.id: row.payload for row in rows}
+
+
+def told_of(connection: Connection, message_ids: Collection[int]) -> dict[int, set[str]]:
+    """The receivers that have accepted a message of the incident of each of these messages."""
+    of, told, delivered = _OUTBOX.alias("of"), _OUTBOX.alias("told"), _DELIVERY.alias("delivered")
+    joined = (
+        select(of.c.id, delivered.c.receiver)
+        .join_from(of, told, told.c.incident_id == of.c.incident_id)
+        .join(delivered, delivered.c.message_id == told.c.id)
+        .where(of.c.id.in_(message_ids), _is(delivered, "delivered"))
+        .distinct()
+    )
+    found: dict[int, set[str]] = {}
+    for row in connection.execute(joined):
+        found.setdefault(row.id, set()).add(row.receiver)
+    return found
+
+
 def route(
-    connection: Connection, messages: Unrouted, *, delivery_ids: Mapping[tuple[int, str], str], at: float
+    connection: Connection,
+    messages: Unrouted,
+    *,
+    delivery_ids: Mapping[tuple[int, str], str],
+    receivers: Collection[str] | None = None,
+    at: float,
 ) -> None:
     """Create a delivery, due at once, for each message and receiver that `delivery_ids` names.
 
-    A delivery that exists is not changed. A delivery that waits for another receiver is cancelled.
+    A delivery that exists is not changed. A delivery that waits for none of `receivers`, by default those that are
+    named, is cancelled.
     """
     columns = (_OUTBOX.c.id, _OUTBOX.c.created_at)
     found = connection.execute(select(*columns).where(_OUTBOX.c.id.in_(messages.message_ids)))
@@ -94,7 +122,7 @@ def route(
     if messages.fresh:
         connection.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(messages.fresh)).values(routed=True))
     if messages.orphaned:
-        receivers = {receiver for _, receiver in delivery_ids}
+        receivers = {receiver for _, receiver in delivery_ids} if receivers is None else receivers
         of_others = (_DELIVERY.c.message_id.in_(messages.orphaned), _DELIVERY.c.receiver.not_in(receivers))
         connection.execute(update(_DELIVERY).where(*of_others, _is(_DELIVERY, "waiting")).values(state="cancelled"))
 

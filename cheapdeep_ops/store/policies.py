@@ -115,6 +115,24 @@ def was_set(connection: Connection, *, scopes: Iterable[str], since: float) -> b
     return connection.execute(select(_CHANGE.c.version).where(*of_it).limit(1)).first() is not None
 
 
+def pins_before(connection: Connection, moment: float) -> list[dict[str, Any]]:
+    """The pins in force that were set before `moment` (Unix time), oldest first: scope, threshold, author, why, at."""
+    set_last = (
+        select(func.max(_CHANGE.c.version).label("version"))
+        .where(_CHANGE.c.applied, _CHANGE.c.act == PolicyAct.PIN.value)
+        .group_by(_CHANGE.c.scope)
+        .subquery()
+    )
+    columns = (_POLICY.c.scope, _POLICY.c.pin.label("threshold"), _CHANGE.c.author, _CHANGE.c.why, _CHANGE.c.at)
+    joined = (
+        select(*columns)
+        .join_from(_POLICY, _CHANGE, _CHANGE.c.scope == _POLICY.c.scope)
+        .join(set_last, set_last.c.version == _CHANGE.c.version)
+        .where(_POLICY.c.pin.is_not(None), _CHANGE.c.at < moment)
+    )
+    return [dict(row) for row in connection.execute(joined.order_by(_CHANGE.c.version)).mappings()]
+
+
 def newest(connection: Connection) -> tuple[int, float]:
     """(version, Unix time) of the newest change in force; zeros if there is none."""
     last = select(func.max(_POLICY.c.version)).scalar_subquery()

@@ -22,12 +22,14 @@ from cheapdeep_ops.store import incidents, labels, policies
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
 
-from nicegui import Client, app, ui
+from nicegui import Client, ui
 from nicegui.testing import user_simulation
 from nicegui.testing.general import nicegui_reset_globals
 
+from cheapdeep_ops.guard.console.door import COOKIE, new_cookie
 from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
+from cheapdeep_ops.guard.console.session import SESSIONS
 
 pytestmark = pytest.mark.thorough
 
@@ -58,6 +60,7 @@ async def visit_school(school):
 @asynccontextmanager
 async def visiting(town):
     async with user_simulation() as user:
+        user.http_client.cookies.set(COOKIE, new_cookie())
 
         async def opened(path, ticks=time.monotonic, **changes):
             if changes or not Client.page_routes:
@@ -206,7 +209,7 @@ async def seen(is_so):
 
 async def test_a_person_pins_and_releases_with_name_and_reason(town, visit):
     user = await sign_in(visit, "/policy", name=" ann ")
-    await user.should_see("Signed in as ann")
+    await user.should_see("Signed in as ann", retries=20)
     user.find(marker="pin-route").clear().type("support")
     user.find(marker="pin-threshold").elements.pop().set_value(0.7)
     user.find("Pin").click()
@@ -281,14 +284,14 @@ async def test_a_named_token_opens_what_its_role_allows_and_its_revocation_ends_
     await user.should_see("This token is wrong")
     for name, refusal in (("reader", "does not have the role act"), ("team", "is limited to other routes")):
         user = await sign_in(visit, "/policy", token=name, **known)
-        await user.should_see(f"Signed in as {name}: this token {refusal}", retries=20)
+        await user.should_see(f"Signed in as {name} (ann): this token {refusal}", retries=20)
         await user.should_not_see(marker="pin-why")
     user = await sign_in(visit, "/policy", token="bob", name="mallory", **known)
     await user.should_see("Signed in as bob", retries=20)
     user.find(marker="pin-why").type("trial")
     user.find("Pin").click()
     await user.should_see("Pinned until a person releases it", retries=20)
-    assert changes_of(town) == [("pin", "*", "bob", "trial")]
+    assert changes_of(town) == [("pin", "*", "bob (mallory)", "trial")]
     change(path, lambda text: without_token(text, "bob"))
     user.find(marker="release-why").type("trial")
     user.find("Release").click()
@@ -301,8 +304,7 @@ async def test_a_named_token_opens_what_its_role_allows_and_its_revocation_ends_
 async def test_a_form_that_outlives_its_session_changes_nothing(town, visit):
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
-    with user:
-        app.storage.tab.clear()
+    SESSIONS.end(user.http_client.cookies[COOKIE])
     user.find(marker="pin-why").type("trial")
     user.find("Pin").click()
     await user.should_see("Please load this page again and sign in")

@@ -1,11 +1,14 @@
 import pytest
 
 from cheapdeep_ops.guard.actions.alerts import acknowledge, silence
+from cheapdeep_ops.guard.actions.operation import ActionContext
+from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.notify.messages import details, digest_message, headline
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, rendered
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook
 from cheapdeep_ops.testing import SimulatedSlack
+from cheapdeep_ops.units import DAY_S
 
 STORM = [0.5] * 20
 HOSTILE = "<!channel> `x` *y*\n<https://evil|z> &"
@@ -127,3 +130,22 @@ def test_a_digest_is_one_message_on_slack_whatever_routes_are_called(make_patien
     for block in rendered(many)[1]:
         assert not set("<>") & set(block["text"]["text"])
         assert block["text"]["text"].count("`") % 2 == 0
+
+
+def test_a_pin_that_is_older_than_a_day_is_in_the_digest(make_patient):
+    town = make_patient()
+    desk = ActionContext(store=town.store, settings=town.settings, clock=town.clock)
+    for route, why in (("old", "trial *y*"), ("new", "today"), ("gone", "released")):
+        pin.perform(desk, route=route, threshold=0.85, author="ann", why=why)
+        if route == "old":
+            town.clock.advance(DAY_S - 60)
+    release.perform(desk, route="gone", author="ann")
+    town.clock.advance(90)
+    storms(town, "a", "b")
+    town.clock.advance(120)
+    town.look()
+    (found,) = [each for each in town.inbox.payloads if each["kind"] == "digest"]
+    assert [(each["scope"], each["threshold"], each["author"]) for each in found["pins"]] == [("old", 0.85, "ann")]
+    assert details(found)[-1] == (
+        "The threshold of route old has been pinned at 0.85 for 1 day, by ann: trial *y*"
+    )  # fmt: skip

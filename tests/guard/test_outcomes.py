@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-import anyio
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from cheapdeep_ops.guard.actions.outcomes import LARGEST_BODY, OutcomeOf
-from cheapdeep_ops.guard.http.api import _Bounded
+from cheapdeep_ops.guard.actions.outcomes import OutcomeOf
 from cheapdeep_ops.guard.state_text import outcomes_words
 from cheapdeep_ops.store import expiry, grades
 from cheapdeep_ops.store.outcomes import CallFacts, ReportedOutcome, put
@@ -146,7 +144,7 @@ def test_a_malformed_outcome_is_refused_with_its_place_and_nothing_is_stored(gua
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"", 422), (b"{", 422), (b"[]", 422), (b'"x"', 422), (b"null", 422), (b"\xff", 400), (b"[" * 100_000, 400)],
+    [(b"", 422), (b"{", 422), (b"[]", 422), (b'"x"', 422), (b"null", 422), (b"\xff", 400), (b"[" * 60_000, 400)],
     ids=["empty", "cut", "list", "text", "null", "no-utf8", "deep"],
 )
 def test_a_body_that_is_no_outcome_is_refused(guard, client, body, status):
@@ -161,31 +159,6 @@ def test_a_batch_has_bounds(guard, client):
     assert client.post(f"{PATH}/batch", json={"outcomes": []}).status_code == 422
     assert tell(client, *told[:1_000]) == {"received": 1_000, "unknown": 999}
     assert len(rows(guard)) == 1_000
-
-
-@pytest.mark.parametrize("declares", [True, False])
-def test_a_body_that_is_too_large_is_refused_before_it_is_read_whole(client, declares):
-    parts = [b" " * 100_000] * 20
-    answer = client.post(PATH, content=b"".join(parts) if declares else iter(parts))
-    assert (answer.status_code, answer.text) == (
-        413, f"the body has more than {LARGEST_BODY} bytes: send fewer outcomes",
-    )  # fmt: skip
-    assert answer.headers["cheapdeep-api-version"]
-
-
-def test_a_caller_that_leaves_in_the_middle_of_a_body_stores_nothing():
-    async def app(*_):
-        pytest.fail("half a body was taken for a whole one")
-
-    async def run():
-        sent = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
-
-        async def receive():
-            return next(sent)
-
-        await _Bounded(app)({"type": "http", "path": PATH}, receive, None)
-
-    anyio.run(run)
 
 
 @pytest.mark.parametrize("route", [None, "support", "billing"])

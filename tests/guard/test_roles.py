@@ -159,11 +159,11 @@ def changes_of(store):
         return [(each["scope"], each["author"]) for each in policies.history(connection)]
 
 
-def test_the_name_of_the_token_is_the_author_and_one_without_a_name_takes_the_request_s(serve, store):
+def test_the_author_is_the_name_of_the_token_and_beside_it_that_of_the_request(serve, store):
     with answering(serve()) as client:
         for token in ("act", "plain"):
             assert ask(client, "PUT", "/api/v1/policy/pin", token, threshold=0.7, **BY).status_code == 200
-    assert changes_of(store) == [("*", "mallory"), ("*", "act")]
+    assert changes_of(store) == [("*", "mallory"), ("*", "act (mallory)")]
 
 
 @pytest.mark.thorough
@@ -209,7 +209,7 @@ def test_a_limited_token_changes_nothing_beyond_its_routes(serve, store, path):
             403,
             200,
         ]
-    assert set(changes_of(store)) == {("support", "team")}
+    assert set(changes_of(store)) == {("support", "team (mallory)")}
 
 
 def test_a_label_is_about_the_route_of_its_call(school, serve, path):
@@ -220,7 +220,7 @@ def test_a_label_is_about_the_route_of_its_call(school, serve, path):
     with answering(serve()) as client:
         assert ask(client, "POST", "/api/v1/labels/batch", "other", **labels).status_code == 403
         answer = ask(client, "POST", "/api/v1/labels/batch", "mine", **labels)
-    assert (answer.status_code, answer.json()[0]["author"]) == (200, "mine")
+    assert (answer.status_code, answer.json()[0]["author"]) == (200, "mine (x)")
 
 
 def test_a_revoked_an_expired_and_a_new_token_are_known_within_a_second(serve, path, clock):

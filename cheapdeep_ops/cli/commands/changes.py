@@ -124,9 +124,12 @@ def migrate(json: Json = False) -> None:
 @alert_app.command("test")
 def alert_test(json: Json = False) -> None:
     """Send a test alert to every configured receiver."""
-    from cheapdeep_ops.guard.notify.receivers import RECEIVERS
+    from cheapdeep_ops.guard.notify.receivers import receivers_of
+    from cheapdeep_ops.guard.rules.book import read_rulebook
 
-    attempts = deliver_to(Settings(), {"kind": "test", "rule": "Test", "signal": {}}, RECEIVERS)
+    settings = Settings()
+    receivers = receivers_of(read_rulebook(settings.rules_file).receivers)
+    attempts = deliver_to(settings, {"kind": "test", "rule": "Test", "signal": {}}, receivers)
     if json:
         output.print_json(attempts_json(attempts))
     else:

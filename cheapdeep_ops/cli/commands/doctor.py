@@ -17,10 +17,10 @@ from cheapdeep_ops.addresses import is_web_address
 from cheapdeep_ops.claude.profiles import UNKNOWN, is_assumed, profile_of
 from cheapdeep_ops.claude.rubric import grading_request
 from cheapdeep_ops.cli.guard_client import connected
-from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.errors import CheapdeepError, SettingsError
 from cheapdeep_ops.guard.formatting import duration, plain, skew_text
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
-from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured
+from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured, receivers_of
 from cheapdeep_ops.guard.notify.sender import Receiver
 from cheapdeep_ops.guard.report_types.state import Watchers
 from cheapdeep_ops.guard.reports.status import present
@@ -305,9 +305,27 @@ def _receiver(receiver: Receiver, settings: Settings) -> str:
         return receiver.make_sender(settings).check()
     if settings.is_store_remote:
         return "not checked: the guard sends messages, with its own settings"
-    if receiver is RECEIVERS[0] and not configured(settings):
+    if receiver is RECEIVERS[0] and not configured(settings) and not read_rulebook(settings.rules_file).receivers:
         raise _Problem(f"not set up, and no other receiver is: set {receiver.needs}")
     return "not set up"
+
+
+def _recipients(settings: Settings) -> str:
+    """The checks of the receivers in the rules file."""
+    recipients = read_rulebook(settings.rules_file).receivers
+    if not recipients:
+        return "none in the rules file: each receiver that is set up is sent all messages"
+    if settings.is_store_remote:
+        return "not checked: the guard sends messages, with its own settings"
+    said, problems = [], []
+    for each in receivers_of(recipients):
+        try:
+            said.append(f"{each.name}: {each.make_sender(settings).check()}")
+        except SettingsError as error:
+            problems.append(f"{each.name}: {error}")
+    if problems:
+        raise _Problem("; ".join(problems))
+    return "; ".join(said)
 
 
 def _telemetry(_settings: Settings) -> str:
@@ -376,6 +394,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
     ("grader", _grader),
     ("labelled answers", _labelled_answers),
     *((receiver.title, partial(_receiver, receiver)) for receiver in RECEIVERS),
+    ("receivers", _recipients),
     ("OTLP", _telemetry),
     ("clock", _clock),
 )

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from cheapdeep_ops.cli.output import LogFormatter
 from cheapdeep_ops.demo.show import Phase, Snapshot
 from cheapdeep_ops.guard.formatting import duration, percent, time_of_day
 
@@ -90,7 +91,7 @@ class _Above(logging.Handler):
     def __init__(self, out: Console) -> None:
         super().__init__()
         self._out = out
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(LogFormatter("%(levelname)s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print `record`."""

@@ -9,6 +9,7 @@ from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.guard.actions.operation import (
     ActionContext,
     ActionRequest,
+    Author,
     FilledText,
     Route,
     RowId,
@@ -34,39 +35,41 @@ LONGEST_SILENCE_S: Final = 30.0 * DAY_S
 class AcknowledgeRequest(ActionRequest):
     """Acknowledge an incident."""
 
-    author: FilledText
+    author: Author
     why: FilledText
 
 
 class SilenceRequest(ActionRequest):
     """Suppress the messages of a rule for `for_s` seconds, in one route; without a route, in all routes."""
 
-    rule: FilledText
+    rule: Author
     route: Route | None = None
-    new_route: bool = Field(default=False, description="true: silence it although it resembles one that calls name")
+    new_route: bool = Field(
+        default=False, strict=True, description="true: silence it although it resembles one that calls name"
+    )
     for_s: float = Field(gt=0, le=LONGEST_SILENCE_S, strict=True, allow_inf_nan=False)
-    author: FilledText
+    author: Author
     why: FilledText
 
 
 class UnsilenceRequest(ActionRequest):
     """End a silence."""
 
-    author: FilledText
+    author: Author
     why: Text = ""
 
 
 class DropRequest(ActionRequest):
     """Give a message up."""
 
-    author: FilledText
+    author: Author
     why: FilledText
 
 
 class RetryRequest(ActionRequest):
     """Have a message sent again."""
 
-    author: FilledText
+    author: Author
     why: Text = ""
 
 

@@ -1,7 +1,7 @@
 """The operations that start a new baseline: of a route, and of the grader."""
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, operation
+from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, Author, FilledText, Route, operation
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.labels import AcceptedGrader
 from cheapdeep_ops.guard.report_types.state import Normal
@@ -18,7 +18,7 @@ class RelearnRequest(ActionRequest):
     """Learn again what is normal for a route."""
 
     route: Route
-    author: FilledText
+    author: Author
     why: FilledText
 
 
@@ -47,7 +47,7 @@ def relearn(context: ActionContext, request: RelearnRequest) -> dict[str, Normal
 class AcceptGraderRequest(ActionRequest):
     """Accept the grader as it is."""
 
-    author: FilledText
+    author: Author
     why: FilledText
 
 

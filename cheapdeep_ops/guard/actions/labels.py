@@ -5,35 +5,35 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, operation
+from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, Author, FilledText, operation
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.report_types.labels import Label
 from cheapdeep_ops.store import labels, subjects
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import Grade
 
-Name = Annotated[FilledText, StringConstraints(max_length=500)]
+CallId = Annotated[FilledText, StringConstraints(max_length=500)]
 _MOST_LABELS: Final = 1_000
 
 
 class LabelOf(ActionRequest):
     """A call, and the label of its answer."""
 
-    call_id: Name
+    call_id: CallId
     verdict: Grade
 
 
 class LabelRequest(LabelOf):
     """Label an answer that was graded."""
 
-    author: Name
+    author: Author
 
 
 class LabelsRequest(ActionRequest):
     """Label several answers that were graded."""
 
     labels: Annotated[list[LabelOf], Field(min_length=1, max_length=_MOST_LABELS)]
-    author: Name
+    author: Author
 
 
 def _calls(connection: Connection, request: LabelRequest | LabelsRequest, _ids: object) -> set[str | None]:

@@ -19,9 +19,54 @@ T = TypeVar("T")
 Method = Literal["DELETE", "POST", "PUT"]
 Tag = Literal["changes", "labels", "outcomes"]
 RequestT = TypeVar("RequestT", bound=BaseModel)
-Route = Annotated[str, AfterValidator(filled_text)]
-Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(valid_text)]
-FilledText = Annotated[Text, AfterValidator(filled_text)]
+_NOT_IN_A_LINE: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+"""Control characters, line breaks, and what reverses the direction of text: they could forge what people read.
+
+Source: https://unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
+"""
+
+_NOT_IN_A_TEXT: Final = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+"""Those without tabs and line breaks, which a reason may have."""
+
+LONGEST_NAME: Final = 100
+"""Characters of a route, an input class, a rule or an author."""
+
+LONGEST_WHY: Final = 1_000
+
+
+def _without(characters: str) -> Any:
+    """The check that a text has none of these characters, and its pattern for the OpenAPI document."""
+    forbidden = re.compile(f"[{characters}]")
+
+    def check(text: str) -> str:
+        if forbidden.search(text):
+            raise ValueError("needs text without control characters")
+        return text
+
+    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^[^{characters}]*$"})
+
+
+def _filled(characters: str) -> Any:
+    """The check that a text has a character which is no space, and that pattern too."""
+    pattern = rf"^[^{characters}]*[^{characters}\s][^{characters}]*$"
+    return AfterValidator(filled_text), Field(json_schema_extra={"minLength": 1, "pattern": pattern})
+
+
+Route = Annotated[str, Field(max_length=LONGEST_NAME), *_without(_NOT_IN_A_LINE), *_filled(_NOT_IN_A_LINE)]
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=LONGEST_WHY),
+    AfterValidator(valid_text),
+    *_without(_NOT_IN_A_TEXT),
+]
+FilledText = Annotated[Text, *_filled(_NOT_IN_A_TEXT)]
+Line = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=LONGEST_NAME),
+    AfterValidator(valid_text),
+    *_without(_NOT_IN_A_LINE),
+]
+Author = Annotated[Line, *_filled(_NOT_IN_A_LINE)]
 # PostgreSQL has ids of 32 bits, and raises an error of its own for a larger number.
 RowId = Annotated[int, Field(ge=1, lt=2**31)]
 Touches = Callable[[Connection, Any, Mapping[str, Any]], set[str | None]]

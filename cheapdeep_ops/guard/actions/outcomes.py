@@ -15,11 +15,11 @@ from cheapdeep_ops.store.outcomes import CallFacts, ReportedOutcome
 
 OUTCOMES_PATH: Final = "/api/v1/outcomes"
 LARGEST_BODY: Final = 1_000_000
-"""Bytes; a batch of the most outcomes with usual ids has a quarter of that."""
+"""Bytes of a list, also of labels; one of the most outcomes with usual ids has a quarter of that."""
 
 _MOST: Final = 1_000
-_PRINTABLE: Final = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$"
-"""Text without control characters and line breaks."""
+_PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+"""Text without control characters and line breaks, as a pattern that JSON Schema has too."""
 
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=_PRINTABLE), AfterValidator(filled_text)]
 _Source = Annotated[
@@ -36,8 +36,11 @@ class OutcomeOf(ActionRequest):
     source: Annotated[_Source, Field(description="who says it: a user's pseudonym, a form, a program")]
     route: _Label = ""
     tier: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
-    confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    at: Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False, description="when the call began")] | None = None
+    confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)] | None = None
+    at: (
+        Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False, strict=True, description="when the call began")]
+        | None
+    ) = None
 
 
 class OutcomesRequest(ActionRequest):

@@ -1,7 +1,7 @@
 """Operations on the routes and input classes that count by name: admit one, forget one."""
 
 from cheapdeep_ops.errors import MissingError, PolicyError
-from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, Text, operation
+from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, Author, Line, Route, operation
 from cheapdeep_ops.guard.report_types.route_labels import Routes
 from cheapdeep_ops.guard.reports.route_labels import routes_of
 from cheapdeep_ops.store import policies, route_labels
@@ -17,16 +17,16 @@ class AdmitRequest(ActionRequest):
     """Count a route, or an input class of it, by name."""
 
     route: Route
-    input_class: Text = ""
-    author: FilledText
+    input_class: Line = ""
+    author: Author
 
 
 class ForgetRequest(ActionRequest):
     """Free the place of a route and its input classes, or of one class."""
 
     route: Route
-    input_class: Text = ""
-    author: FilledText
+    input_class: Line = ""
+    author: Author
 
 
 @operation("PUT", "/api/v1/routes", name="put_route", summary="Count a route by name")

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from pydantic import Field
 
 from cheapdeep_ops.errors import PolicyError
-from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, FilledText, Route, Text, operation
+from cheapdeep_ops.guard.actions.operation import (
+    ActionContext,
+    ActionRequest,
+    Author,
+    FilledText,
+    Route,
+    Text,
+    operation,
+)
 from cheapdeep_ops.guard.actions.routes import check_route
 from cheapdeep_ops.guard.report_types.state import Pinned, Policy
 from cheapdeep_ops.guard.reports.status import policy_state
@@ -21,8 +29,10 @@ class PinRequest(ActionRequest):
 
     threshold: float = Field(ge=0, le=1, strict=True, allow_inf_nan=False)
     route: Route = ALL_ROUTES
-    new_route: bool = Field(default=False, description="true: pin it although it resembles a route that calls name")
-    author: FilledText
+    new_route: bool = Field(
+        default=False, strict=True, description="true: pin it although it resembles a route that calls name"
+    )
+    author: Author
     why: FilledText
 
 
@@ -30,7 +40,7 @@ class ReleaseRequest(ActionRequest):
     """Release the pin of a route, or of all routes."""
 
     route: Route = ALL_ROUTES
-    author: FilledText
+    author: Author
     why: Text = ""
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from fastapi import FastAPI
-from nicegui import app, ui
+from nicegui import ui
 
+from cheapdeep_ops.guard.console.door import ConsoleDoor
 from cheapdeep_ops.guard.console.layout import REFRESH_S, ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
-from cheapdeep_ops.guard.console.session import LONGEST_S
+from cheapdeep_ops.guard.console.session import SESSIONS
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -28,6 +29,6 @@ def add_console(
     time can have a console.
     """
     add_pages(ConsoleContext(store=store, settings=settings, clock=clock, access=access, refresh_s=refresh_s))
-    app.storage.max_tab_storage_age = LONGEST_S
+    api.add_middleware(ConsoleDoor, sessions=SESSIONS)
     # A colour scheme of None follows the browser. No welcome message, because `serve` logs its own address.
     ui.run_with(api, title="cheapdeep_ops", dark=None, language="en-US", show_welcome_message=False)

@@ -1,26 +1,27 @@
-"""Access to the pages: a person enters a token once, and the browser's tab stays signed in."""
+"""Access to the pages: a person enters a token once, and the browser stays signed in."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
-from nicegui import app, ui
+from nicegui import ui
 from pydantic import TypeAdapter, ValidationError
 
 from cheapdeep_ops.access.tokens import Refusal, Role, Token
 from cheapdeep_ops.errors import CheapdeepError
-from cheapdeep_ops.guard.actions.operation import FilledText
+from cheapdeep_ops.guard.actions.operation import Author
+from cheapdeep_ops.guard.console.door import cookie_of
 from cheapdeep_ops.guard.console.layout import ConsoleContext
+from cheapdeep_ops.guard.console.sessions import Session, Sessions
+from cheapdeep_ops.guard.http.access import peer_of
 from cheapdeep_ops.values import ALL_ROUTES
 
-LONGEST_S: Final = 8 * 3_600.0
-"""The time for which an unused tab stays signed in, in seconds."""
+SESSIONS: Final = Sessions(time.monotonic)
+"""Of the process, because NiceGUI has one application for each process."""
 
-_AUTHOR: Final = "author"
-_HASH: Final = "token_hash"
 _FORBIDDEN: Final = 403
-_PATIENCE_S: Final = 30.0
-_NAME: Final = TypeAdapter[str](FilledText)
+_NAME: Final = TypeAdapter[str](Author)
 
 
 async def may_read(context: ConsoleContext) -> bool:
@@ -46,7 +47,7 @@ async def may_label(context: ConsoleContext) -> bool:
 
 
 def still_has(context: ConsoleContext, role: Role) -> bool:
-    """Whether this tab's token has the role; if not, the page is loaded again, which shows the sign-in."""
+    """Whether this browser's token has the role; if not, the page is loaded again, which shows the sign-in."""
     has_role = not isinstance(_holder(context, role), Refusal)
     if not has_role:
         ui.navigate.reload()
@@ -54,8 +55,6 @@ def still_has(context: ConsoleContext, role: Role) -> bool:
 
 
 async def _has(context: ConsoleContext, role: Role) -> bool:
-    # The storage of a tab exists only after its browser has connected.
-    await ui.context.client.connected(timeout=_PATIENCE_S)
     answer = _holder(context, role)
     if isinstance(answer, Refusal):
         _ask(context, answer)
@@ -63,16 +62,26 @@ async def _has(context: ConsoleContext, role: Role) -> bool:
 
 
 def _holder(context: ConsoleContext, role: Role) -> Token | Refusal:
-    """The token of this tab if it has the role, else the refusal."""
-    if not (token_hash := app.storage.tab.get(_HASH, "")):
+    """The token of this browser if it has the role, else the refusal."""
+    session = _session()
+    if session is None:
         return context.access.allowed("", role)
     # Pages show all routes together, so a token that is limited to some can read them only.
-    return context.access.allowed_by_hash(token_hash, role, ALL_ROUTES)
+    return context.access.allowed_by_hash(session.token_hash, role, ALL_ROUTES)
+
+
+def _cookie() -> str:
+    return cookie_of(ui.context.client.request.headers)
+
+
+def _session() -> Session | None:
+    return SESSIONS.of(_cookie())
 
 
 def author() -> str:
-    """The name of the person who is signed in on this tab; empty if no person is."""
-    return str(app.storage.tab.get(_AUTHOR, ""))
+    """The name of the person who is signed in in this browser; empty if no person is."""
+    session = _session()
+    return "" if session is None else session.author
 
 
 async def perform_signed_in(context: ConsoleContext, perform: Callable[[str], str | None], *, done: str) -> bool:
@@ -105,7 +114,7 @@ def _ask(context: ConsoleContext, refusal: Refusal) -> None:
     with ui.card().classes("w-full max-w-md"):
         if author():
             ui.label(f"Signed in as {author()}: {refusal.detail}").classes("words")
-        ui.label("Enter a token of this guard, once for this tab. If it has a name, the history shows that name.")
+        ui.label("Enter a token of this guard, once for this browser. If it has a name, the history shows that too.")
         name = ui.input("Your name").classes("w-full").props("autocomplete=name")
         token = ui.input("Token", password=True).classes("w-full").props("autocomplete=off")
 
@@ -117,17 +126,17 @@ def _ask(context: ConsoleContext, refusal: Refusal) -> None:
 
 
 def _sign_in(context: ConsoleContext, name: str, secret: str) -> None:
-    token = context.access.find(secret.strip())
-    if token is None:
-        ui.notify("This token is wrong", type="negative")
+    token = context.access.find_from(peer_of(ui.context.client.request.scope), secret.strip())
+    if not isinstance(token, Token):
+        ui.notify("This token is wrong" if token is None else token.detail, type="negative")
         return
     try:
-        who = _NAME.validate_python(token.name or name)
+        who = token.author(_NAME.validate_python(name if name.strip() or not token.name else token.name))
     except ValidationError as error:
         ui.notify(f"name: {error.errors()[0]['msg']}", type="negative")
         return
     # The hash, so that no secret is kept, and the next look at the tokens ends the session of a revoked one.
-    app.storage.tab.update({_AUTHOR: who, _HASH: token.hash})
+    SESSIONS.start(_cookie(), author=who, token_hash=token.hash)
     ui.navigate.reload()
 
 
@@ -135,8 +144,7 @@ def show_session() -> None:
     """Show who is signed in, and the button to sign out."""
 
     def sign_out() -> None:
-        for key in (_AUTHOR, _HASH):
-            app.storage.tab.pop(key, None)
+        SESSIONS.end(_cookie())
         ui.navigate.reload()
 
     with ui.row().classes("items-center"):

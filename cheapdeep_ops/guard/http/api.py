@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
@@ -18,11 +18,13 @@ from cheapdeep_ops.addresses import is_loopback
 from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
 from cheapdeep_ops.guard.actions.operation import ActionContext, Route
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
-from cheapdeep_ops.guard.actions.outcomes import LARGEST_BODY, OUTCOMES_PATH
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.http.access import Access
+from cheapdeep_ops.guard.http.bodies import BoundedBodies
 from cheapdeep_ops.guard.http.endpoints import endpoint_of, within_route
+from cheapdeep_ops.guard.http.own_paths import HeadAsGet, Unanswered
 from cheapdeep_ops.guard.http.version import API_VERSION
+from cheapdeep_ops.guard.http.visitors import OwnOrigin, SafeHeaders
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import Receipt
 from cheapdeep_ops.guard.report_types.labels import Review, Sample
@@ -70,14 +72,24 @@ _TAGS: Final = [
     {"name": "labels", "description": "People check the grader. These paths have content and need a token."},
 ]
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
-_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"description": "The token is missing, unknown or expired"},
-    403: {"description": "The token lacks the role or the route, or the guard has no tokens at all"},
-    404: {"description": "The request names something that does not exist", "content": _TEXT},
-    409: {"description": "The operation is not possible in the present state", "content": _TEXT},
+_ALWAYS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "The host name is not one of this guard, or the request cannot be read"},
+    403: {"description": "The request comes from a page of another origin"},
 }
-_OF_BODIES: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"description": "The body is no JSON that can be read"},
+"""The refusals that every path has."""
+
+_BY_TOKEN: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"description": "The token is missing, unknown or expired"},
+    403: {
+        "description": "The token lacks the role or the route, the guard has no tokens at all, or the request comes "
+        "from a page of another origin"
+    },
+    429: {"description": "Too many wrong tokens came from this address; `Retry-After` has the seconds to wait"},
+}
+_OF_CHANGES: Final[dict[int | str, dict[str, Any]]] = {
+    404: {"description": "The request names something that does not exist", "content": _TEXT},
+    408: {"description": "The body did not arrive in time", "content": _TEXT},
+    409: {"description": "The operation is not possible in the present state", "content": _TEXT},
     413: {"description": "The body is too large", "content": _TEXT},
 }
 _UNREACHABLE: Final[dict[int | str, dict[str, Any]]] = {
@@ -111,21 +123,27 @@ def make_api(
         generate_unique_id_function=_name_of,
     )
     access = access or Access(settings)
+    # Each is outside of those before it.
+    api.add_middleware(BoundedBodies, access=access)
+    api.add_middleware(OwnOrigin, address=settings.console_url)
+    api.add_middleware(HeadAsGet)
     if is_loopback(settings.host):
         # Reading needs no token here, so a web page must not reach the API by a DNS name that points to loopback.
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, settings.host])
 
-    api.include_router(_health(is_ready), tags=["health"])
+    api.include_router(_health(is_ready), tags=["health"], responses=_ALWAYS)
     api.include_router(
-        _metrics(collector), tags=["reports"], dependencies=access.needs(Role.READ), responses=_UNREACHABLE
+        _metrics(collector), tags=["reports"], dependencies=access.needs(Role.READ), responses=_of_reading(access)
     )
     _add_paths(api, ActionContext(store=store, settings=settings, clock=clock), access)
+    api.add_middleware(SafeHeaders)
     if served is not None:
         # Loaded here, because a command that reads one report does not need it.
         from cheapdeep_ops.guard.http.flushes import sending_paths  # noqa: PLC0415
 
-        refusals = _UNREACHABLE | _REFUSALS
+        refusals = _ALWAYS | _UNREACHABLE | _BY_TOKEN | _OF_CHANGES
         api.include_router(sending_paths(served, access), tags=["senders"], responses=refusals)
+    api.router.routes.append(Unanswered(api))
     return api
 
 
@@ -140,7 +158,6 @@ def make_local_api(store: Store, settings: Settings) -> FastAPI:
 def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> None:
     """Add all paths below `/api`; without `access` they need no token."""
     store, settings, clock = context.store, context.settings, context.clock
-    api.add_middleware(_Bounded)
     api.add_middleware(_Versioned)
 
     @api.exception_handler(RequestValidationError)
@@ -162,16 +179,22 @@ def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> N
 
     for reports in (_state(store, settings, clock), _periods(store, settings, clock), _history(store, clock)):
         needed = access.needs(Role.READ) if access else []
-        api.include_router(reports, tags=["reports"], dependencies=needed, responses=_UNREACHABLE)
-    refusals = _UNREACHABLE | _REFUSALS
+        api.include_router(reports, tags=["reports"], dependencies=needed, responses=_of_reading(access))
+    refusals = _ALWAYS | _UNREACHABLE | _BY_TOKEN | _OF_CHANGES
     api.include_router(_labelling(store, settings, access), tags=["labels"], responses=refusals)
     api.include_router(_actions(context, access), responses=refusals)
 
 
-def _answering(model: Any, summary: str, *, also: Sequence[int] = ()) -> dict[str, Any]:
-    """The documentation of a path: the type of its response, and the refusals `also` that only this path has."""
+def _of_reading(access: Access | None) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a path that only reads."""
+    by_token = _BY_TOKEN if access is not None and access.needs(Role.READ) else {}
+    return _ALWAYS | _UNREACHABLE | by_token
+
+
+def _answering(model: Any, summary: str, *, missing: str = "") -> dict[str, Any]:
+    """The documentation of a path: the type of its response, and when it answers 404, if it does."""
     # The type is only for the document: without a response model FastAPI does not check responses.
-    refusals = {code: (_REFUSALS | _OF_BODIES)[code] for code in also}
+    refusals = {404: {"description": missing, "content": _TEXT}} if missing else {}
     return {"response_model": None, "responses": {200: {"model": model}, **refusals}, "summary": summary}
 
 
@@ -195,39 +218,6 @@ class _Versioned:
 
         is_api = scope["type"] == "http" and scope["path"].startswith("/api/")
         await self._app(scope, receive, send_versioned if is_api else send)
-
-
-class _Bounded:
-    """Refuses a body of outcomes that is too large with 413, before it is read whole.
-
-    A token for outcomes may be in many hands, and is meant for short texts.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(OUTCOMES_PATH):
-            await self._app(scope, receive, send)
-            return
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return  # the caller has gone
-            body += message.get("body", b"")
-            if len(body) > LARGEST_BODY:
-                refusal = PlainTextResponse(f"the body has more than {LARGEST_BODY} bytes: send fewer outcomes", 413)
-                await refusal(scope, receive, send)
-                return
-            if not message.get("more_body"):
-                break
-        read = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def receive_again() -> Message:
-            return next(read, None) or await receive()
-
-        await self._app(scope, receive_again, send)
 
 
 def _health(is_ready: Callable[[], str]) -> APIRouter:
@@ -268,7 +258,7 @@ def _periods(store: Store, settings: Settings, clock: Callable[[], float]) -> AP
         until = clock() if until is None else until
         since = until - DAY_S if since is None else since
         if not 0 < until - since <= LONGEST_S:
-            raise HTTPException(422, f"until must be later than since, by at most {duration(LONGEST_S)}")
+            raise _wrong("until", f"until must be later than since, by at most {duration(LONGEST_S)}")
         return trends(store, settings, since=since, until=until)
 
     @router.get("/api/v1/series", **_answering(Series, "Figures in steps, for charts"))
@@ -281,7 +271,7 @@ def _periods(store: Store, settings: Settings, clock: Callable[[], float]) -> AP
         try:
             return series(store, settings, scope=route, now=clock(), last_s=last_s, step_s=step_s)
         except ValueError as error:
-            raise HTTPException(422, str(error)) from None
+            raise _wrong("step_s", str(error)) from None
 
     return router
 
@@ -367,7 +357,10 @@ def _history(store: Store, clock: Callable[[], float]) -> APIRouter:
         with store.reading() as connection:
             return delivery_acts.undelivered(connection)
 
-    @router.get("/api/v1/incidents/{incident_id}", **_answering(IncidentStory, "One incident from start to end"))
+    @router.get(
+        "/api/v1/incidents/{incident_id}",
+        **_answering(IncidentStory, "One incident from start to end", missing="There is no such incident"),
+    )
     def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> IncidentStory:
         """One incident with its messages and policy changes; 404 if it does not exist."""
         with store.reading() as connection:
@@ -410,9 +403,14 @@ def _actions(context: ActionContext, access: Access | None) -> APIRouter:
             name=each.name,
             description=each.description,
             tags=[each.tag],
-            **_answering(each.answer, each.summary, also=[400, 413] if each.tag == "outcomes" else []),
+            **_answering(each.answer, each.summary),
         )
     return router
+
+
+def _wrong(name: str, problem: str) -> RequestValidationError:
+    """The error of a query parameter."""
+    return RequestValidationError([{"type": "value_error", "loc": ("query", name), "msg": problem}])
 
 
 def _fault(fault: Mapping[str, Any]) -> dict[str, Any]:

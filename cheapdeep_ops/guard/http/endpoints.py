@@ -1,4 +1,4 @@
-"""Endpoints that know their caller: a token's routes limit them, and its name is the author of a change."""
+"""Endpoints that know their caller: a token's routes limit them, and its name stands with the author of a change."""
 
 from collections.abc import Callable
 from functools import partial, update_wrapper
@@ -50,9 +50,8 @@ def endpoint_of(operation: Operation[Any], context: ActionContext, access: Acces
             touched = context.read(lambda connection: operation.touches(connection, request, ids))
             if not all(route is not None and caller.covers(route) for route in touched):
                 raise http_error(lacks_route(operation.role))
-        if caller.name and "author" in type(request).model_fields:
-            # What a caller says of itself is not proven, and the token is.
-            request = request.model_copy(update={"author": caller.name})
+        if "author" in type(request).model_fields:
+            request = request.model_copy(update={"author": caller.author(request.author)})
         return {**fields, body: request}
 
     return with_caller(act, access, operation.role, check)

@@ -13,7 +13,7 @@ from cheapdeep_ops.guard.incidents.stored import TICKET
 from cheapdeep_ops.guard.notify.messages import Kind, digest_message, incident_message, threshold_text
 from cheapdeep_ops.guard.rules.model import Action, AlertState, ScopedAlert, Transition
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters
+from cheapdeep_ops.store import counters, policies
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S
 
@@ -78,7 +78,8 @@ class Announcer:
         if not due or self._last_ticket_at is not None:
             return None
         since = min(each.started_at for each in due)
-        payload = digest_message([dict(each.announced) for each in due], since=since, at=self._now)
+        pins = policies.pins_before(self._connection, self._now - DAY_S)
+        payload = digest_message([dict(each.announced) for each in due], since=since, at=self._now, pins=pins)
         return Unit(digest=Digest(incidents=tuple(due), payload=payload))
 
     def _due(self, update: AlertUpdate, incident: OpenIncident) -> Kind | None:

@@ -112,11 +112,20 @@ def _store_digest(connection: Connection, receiver: str, plan: CatchUp, *, deliv
     )
 
 
-def tell_of_open(connection: Connection, receiver: str, *, new_id: Callable[[], str], now: float) -> None:
-    """Enqueue the present state of each open incident for a receiver that is new, or has a new address."""
+def tell_of_open(
+    connection: Connection,
+    receiver: str,
+    *,
+    wants: Callable[[Mapping[str, Any]], bool] = lambda _announced: True,
+    new_id: Callable[[], str],
+    now: float,
+) -> None:
+    """Enqueue the present state of each open incident that a receiver wants, which is new or has a new address."""
     backlogs.forget_places(connection, receiver)
     backlogs.make_due(connection, receiver, at=now)
     for incident_id, announced in backlogs.untold(connection, receiver, at=now):
+        if not wants(announced):
+            continue
         payload: Mapping[str, Any] = {**announced, "kind": "changed", "late": True}
         backlogs.enqueue_for(
             connection,

@@ -202,12 +202,16 @@ def explanation(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
     return [*lines, *_shares(text.classes_title, payload.get("input_classes"), label), *_runbook(payload)]
 
 
-def digest_message(payloads: Sequence[Payload], *, since: float, at: float) -> Payload:
-    """The payload of one message about several incidents, from the payloads of their own messages."""
+def digest_message(payloads: Sequence[Payload], *, since: float, at: float, pins: Sequence[Payload] = ()) -> Payload:
+    """The payload of one message about several incidents, from the payloads of their own messages.
+
+    `pins` are those that a person may have forgotten: scope, threshold, author, why and time.
+    """
     # Only the keys that a headline or a program needs: a digest of many incidents must stay small.
     kept = ("kind", "about", "rule", "scope", "signal", "window_s", "consequence", *_FOR_PROGRAMS)
     items = [{name: each[name] for name in kept if name in each} for each in payloads[:_MOST_IN_DIGEST]]
-    return {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(payloads), "items": items}
+    digest = {"kind": "digest", "rule": "Digest", "since": since, "at": at, "count": len(payloads), "items": items}
+    return {**digest, "pins": list(pins[:_MOST_IN_DIGEST])} if pins else digest
 
 
 def joined_digest(digests: Sequence[Payload]) -> Payload:
@@ -220,11 +224,15 @@ def joined_digest(digests: Sequence[Payload]) -> Payload:
 
 
 def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
-    """A line for each incident; the last line says how many a long digest leaves out."""
+    """A line for each incident, one on how many a long digest leaves out, and one for each old pin."""
     for each in payload["items"]:
         yield " | ".join([f"{_number(each)}{headline(each, label=label)}", *_times(each)])
     if rest := payload["count"] - len(payload["items"]):
         yield f"and {rest} more: cheapdeep-ops status"
+    for pin in payload.get("pins", ()):
+        where, since = scope_text(pin["scope"], label), duration(payload["at"] - pin["at"])
+        by = f"by {label(pin['author'])}: {label(pin['why'], _LONGEST_QUOTE)}"
+        yield f"The threshold of {where} has been pinned at {pin['threshold']:g} for {since}, {by}"
 
 
 def _number(payload: Payload) -> str:

@@ -9,9 +9,10 @@ message shows whether it accepts messages again.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from cheapdeep_ops.guard.notify.doubts import DoubtWatch
 from cheapdeep_ops.guard.notify.messages import headline, is_reply
 from cheapdeep_ops.guard.notify.picture_edits import PictureEdits
 from cheapdeep_ops.guard.notify.sender import Addressed, Doubt, MessageRef, PictureSender, Reconciler, Sender
+from cheapdeep_ops.guard.rules.recipients import Recipient, part_for, told
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.store import backlogs, candidates, deliveries, in_doubt, pictures, receivers
 from cheapdeep_ops.store.deliveries import PendingDelivery
@@ -56,7 +58,8 @@ class _OvertakenError(Exception):
 class Notifier:
     """Takes messages from the outbox to the senders of all receivers, and records each delivery.
 
-    Receivers do not depend on each other: each has its own attempts, waits and order.
+    Receivers do not depend on each other: each has its own attempts, waits and order. `recipients` say which messages
+    each one gets; without them, each gets all.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Notifier:
         senders: Mapping[str, Sender],
         *,
         shows_examples: bool = False,
+        recipients: Sequence[Recipient] = (),
         monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
@@ -73,6 +77,7 @@ class Notifier:
         self._targets = {name: each.target if isinstance(each, Addressed) else "" for name, each in senders.items()}
         """The address of each receiver: a receiver with a new one gets the open incidents."""
         self._shows_examples = shows_examples
+        self._recipients = tuple(each for each in recipients if each.name in senders)
         self._monotonic = monotonic
         self._new_id = new_id
         self._doubts = DoubtWatch(store, complete=self._complete)
@@ -127,16 +132,33 @@ class Notifier:
         removed = known.keys() - self._senders.keys()
         if not messages.message_ids and not added and not removed:
             return known
-        ids = {(message, receiver): self._new_id() for message in messages.message_ids for receiver in self._senders}
+        of = self._told(messages.message_ids)
+        ids = {(message, receiver): self._new_id() for message in messages.message_ids for receiver in of(message)}
 
         def work(connection: Connection) -> None:
-            deliveries.route(connection, messages, delivery_ids=ids, at=now)
+            deliveries.route(connection, messages, delivery_ids=ids, receivers=self._senders.keys(), at=now)
             receivers.replace(connection, added=added, removed=removed, at=now)
             for name in added:
-                tell_of_open(connection, name, new_id=self._new_id, now=now)
+                tell_of_open(connection, name, wants=partial(self._wants, name), new_id=self._new_id, now=now)
 
         self._store.transact(work)
         return {name: receiver for name, receiver in known.items() if name not in added}
+
+    def _told(self, message_ids: Sequence[int]) -> Callable[[int], Collection[str]]:
+        """Who gets each of these messages."""
+        if not self._recipients:
+            return lambda _message: self._senders.keys()
+        with self._store.reading() as connection:
+            payloads = deliveries.contents(connection, message_ids)
+            before = deliveries.told_of(connection, message_ids)
+        # Who was told that an incident began is told that it ends, also if the rules file has changed meanwhile.
+        return lambda message: (
+            {*told(self._recipients, payloads.get(message, {})), *before.get(message, ())} & self._senders.keys()
+        )
+
+    def _wants(self, receiver: str, payload: Payload) -> bool:
+        """Whether a receiver is told of an incident."""
+        return not self._recipients or receiver in told(self._recipients, payload)
 
     def _catch_up(self, receiver: str, now: float) -> None:
         """Replace messages that have waited too long by how things stand now."""
@@ -221,8 +243,9 @@ class Notifier:
         return delivery if newer is None else replace(delivery, payload=newer)
 
     def _complete(self, receiver: str, payload: Payload) -> Payload:
-        """`payload` with what a message at `receiver` shows beside it: examples and the picture."""
-        payload, number = self._with_examples(payload), payload.get("incident_id")
+        """The part of `payload` for `receiver`, with what its message shows beside it: examples and the picture."""
+        payload = self._with_examples(part_for(self._recipients, payload, receiver))
+        number = payload.get("incident_id")
         if number is None or is_reply(payload) or not isinstance(self._senders[receiver], PictureSender):
             return payload
         with self._store.reading() as connection:

@@ -1,7 +1,7 @@
 """Reads the rules file, strictly."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Union
 
@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.rules.kinds import KINDS
 from cheapdeep_ops.guard.rules.model import Rule
+from cheapdeep_ops.guard.rules.recipients import Recipient, check_recipients
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.suggestions import did_you_mean, likely_names
 
@@ -22,6 +23,9 @@ _KEYS: Final = {
     for kind in KINDS
     for signal in kind.signals
 }
+
+_NAMED: Final = {"rules": ("rule", "alert"), "receivers": ("receiver", "name")}
+"""The lists of a file: what an entry is, and the key with its name."""
 
 if TYPE_CHECKING:
     _AnyRule = Rule
@@ -46,11 +50,12 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 class Rulebook(BaseModel):
-    """All rules of a file, in its order."""
+    """All rules and receivers of a file, in its order; without receivers, the settings say who is told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rules: tuple[_AnyRule, ...]
+    receivers: tuple[Recipient, ...] = ()
 
     @field_validator("rules")
     @classmethod
@@ -61,6 +66,12 @@ class Rulebook(BaseModel):
         if twice := [name for name, times in names.items() if times > 1]:
             raise ValueError(f"more than one rule has the alert {', '.join(twice)}")
         return rules
+
+    @field_validator("receivers")
+    @classmethod
+    def _reachable(cls, receivers: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
+        check_recipients(receivers)
+        return receivers
 
 
 def read_rulebook(path: Path | None = None) -> Rulebook:
@@ -91,11 +102,12 @@ def _faults(error: ValidationError, content: Mapping[str, list[object]]) -> str:
 
 def _fault(fault: ErrorDetails, content: Mapping[str, list[object]]) -> str:
     place = list(fault["loc"])
-    if len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
-        rule = content["rules"][place[1]]
-        name = rule.get("alert", f"number {place[1] + 1}") if isinstance(rule, dict) else f"number {place[1] + 1}"
+    if len(place) > 1 and place[0] in _NAMED and isinstance(place[1], int):
+        kind, key = _NAMED[str(place[0])]
+        entry = content[str(place[0])][place[1]]
+        name = entry.get(key, f"number {place[1] + 1}") if isinstance(entry, dict) else f"number {place[1] + 1}"
         # pydantic puts the kind into the location, though the file has no such key.
-        place = [f"rule {name}", *(each for each in place[2:] if each not in _SIGNALS)]
+        place = [f"{kind} {name}", *(each for each in place[2:] if each not in _SIGNALS)]
     return f"{', '.join(map(str, place))}: {_reason(fault)}"
 
 
@@ -106,6 +118,15 @@ def _reason(fault: ErrorDetails) -> str:
         return f"signal is missing; the kinds of rules are {', '.join(_SIGNALS)}"
     if fault["type"] == "extra_forbidden":
         *outer, key = map(str, fault["loc"])
-        question = did_you_mean(likely_names(key, _KEYS.get(outer[-1], ()) if outer else ["rules"]))
+        question = did_you_mean(likely_names(key, _known_keys(outer)))
         return f"{fault['msg']}{'; ' if question else ''}{question}"
     return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def _known_keys(outer: Sequence[str]) -> Sequence[str]:
+    """The keys that the file may have at a place."""
+    if not outer:
+        return list(_NAMED)
+    if outer[0] == "receivers":
+        return [each.alias or name for name, each in Recipient.model_fields.items()]
+    return _KEYS.get(outer[-1], ())

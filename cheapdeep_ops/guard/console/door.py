@@ -1,0 +1,109 @@
+"""The door of the console: the cookie that its websocket needs, and what its pages may load."""
+
+import re
+import secrets
+from typing import Final
+
+from nicegui import Client
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cheapdeep_ops.guard.console.sessions import Sessions
+from cheapdeep_ops.guard.http.own_paths import is_own
+from cheapdeep_ops.guard.http.visitors import refuse_websocket
+
+COOKIE: Final = "cheapdeep_session"
+PAGE_POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    # NiceGUI's page has inline scripts without nonces, and NiceGUI, Vue and Tailwind evaluate text: `eval`.
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    # Elements of Quasar and ECharts have inline styles, and Tailwind adds a style element.
+    "style-src 'self' 'unsafe-inline'; "
+    # Quasar has icons in data URLs.
+    "img-src 'self' data:; font-src 'self'; "
+    # The websocket, and the modules that a page loads later.
+    "connect-src 'self'"
+)
+"""The Content-Security-Policy of a page: nothing from other hosts, and what NiceGUI needs beyond that."""
+
+_ASSETS: Final = "/_nicegui/"
+_SOCKETS: Final = "/_nicegui_ws/"
+_MOST_PAGES: Final = 300
+"""Open pages: each takes memory, also before a person has signed in."""
+
+_WELL_FORMED: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def cookie_of(headers: Headers) -> str:
+    """The session's id that a browser sends; empty if there is none."""
+    value = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+    return value if _WELL_FORMED.fullmatch(value) else ""
+
+
+def new_cookie() -> str:
+    """A new id with 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+class ConsoleDoor:
+    """Gives each browser a cookie with its first page, and refuses a websocket without one.
+
+    A script cannot read the cookie, and the browser does not send it for a page of another site. After a sign-in the
+    browser gets another one, so that a cookie which was known before is worth nothing.
+    """
+
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        self._app, self._sessions = app, sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"} or is_own(scope["path"]) or scope["path"].startswith(_ASSETS):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket" or scope["path"].startswith(_SOCKETS):
+            await self._connect(scope, receive, send)
+        else:
+            await self._show(scope, receive, send)
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if cookie_of(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await refuse_websocket(receive, send)
+        else:
+            await PlainTextResponse("open a page of the console first", 403)(scope, receive, send)
+
+    async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(Client.instances) >= _MOST_PAGES:
+            response = PlainTextResponse("too many pages are open: close some, or try again in a minute", 503)
+            await response(scope, receive, send)
+            return
+        known = cookie_of(Headers(scope=scope))
+        cookie = self._sessions.renewed(known, new_cookie) if known else new_cookie()
+        if cookie != known:
+            scope = _with_cookie(scope, cookie)
+        is_secure = scope.get("scheme") == "https"
+
+        async def send_page(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = PAGE_POLICY
+                headers.setdefault("Cache-Control", "no-store")
+                if cookie != known:
+                    headers.append("Set-Cookie", _set_cookie(cookie, is_secure=is_secure))
+            await send(message)
+
+        await self._app(scope, receive, send_page)
+
+
+def _with_cookie(scope: Scope, cookie: str) -> Scope:
+    """The request as if the browser had sent its new cookie, so that the page knows it."""
+    others = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+    kept = cookie_parser(Headers(scope=scope).get("cookie", ""))
+    line = "; ".join(f"{name}={value}" for name, value in {**kept, COOKIE: cookie}.items())
+    return {**scope, "headers": [*others, (b"cookie", line.encode("latin-1", "ignore"))]}
+
+
+def _set_cookie(cookie: str, *, is_secure: bool) -> str:
+    # Lax and not Strict: a link from Slack would otherwise open the console signed out.
+    return f"{COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Lax{'; Secure' if is_secure else ''}"

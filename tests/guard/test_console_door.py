@@ -1,0 +1,179 @@
+"""The door of the console on a real server: its cookie, its websocket, foreign origins, a foreign page in a browser."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookies import SimpleCookie
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from cheapdeep_ops.guard.service import Service
+from tests.console import serving_console
+
+pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
+
+from nicegui import Client
+from nicegui.testing.general import nicegui_reset_globals
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from cheapdeep_ops.guard.console.door import COOKIE, ConsoleDoor, new_cookie
+from cheapdeep_ops.guard.console.sessions import LONGEST_S, Sessions
+
+pytestmark = pytest.mark.thorough
+
+SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+FOREIGN = "https://evil.example"
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"
+
+
+@pytest.fixture
+def school(make_school):
+    return make_school(api_tokens=(SecretStr("s3same"),))
+
+
+@pytest.fixture
+def url(school, inbox) -> Iterator[str]:
+    service = Service(school.settings, senders={"inbox": inbox})
+    parts = (school.store, school.settings, school.clock, service._collector)
+    with nicegui_reset_globals(), serving_console(*parts) as url:
+        yield url
+    service.store.close()
+
+
+def opens(url, *, origin, cookie):
+    """Whether a websocket opens, and else the status that refuses it."""
+    headers = {"Cookie": f"{COOKIE}={cookie}"} if cookie else {}
+    try:
+        with connect(
+            url.replace("http", "ws") + SOCKET, origin=origin, additional_headers=headers, proxy=None, open_timeout=60
+        ) as socket:
+            return socket.recv(timeout=60).startswith("0{")
+    except InvalidStatus as refused:
+        return refused.response.status_code
+
+
+def test_a_websocket_needs_the_cookie_of_a_page_and_its_origin(url):
+    answer = httpx2.get(f"{url}/", timeout=60)
+    made = SimpleCookie(answer.headers["set-cookie"])[COOKIE]
+    assert (made["httponly"], made["samesite"], made["path"], made["secure"]) == (True, "Lax", "/", "")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "http" not in policy, "no other host"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    again = httpx2.get(f"{url}/charts", headers={"Cookie": f"{COOKIE}={made.value}"}, timeout=60)
+    assert "set-cookie" not in again.headers
+    assert opens(url, origin=url, cookie=made.value) is True
+    for origin, cookie in ((url, None), (url, "x"), (FOREIGN, made.value), (None, made.value), ("null", made.value)):
+        assert opens(url, origin=origin, cookie=cookie) == 403, (origin, cookie)
+    polled = httpx2.get(f"{url}{SOCKET.replace('websocket', 'polling')}", timeout=60)
+    assert polled.status_code == 403
+
+
+async def test_behind_tls_the_cookie_is_secure():
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "scheme": "https", "path": "/", "headers": []}
+    await ConsoleDoor(app, Sessions(float))(scope, None, send)
+    (cookie,) = [value for name, value in sent[0]["headers"] if name == b"set-cookie"]
+    assert b"; Secure" in cookie
+
+
+def test_only_so_many_pages_are_open(url, monkeypatch):
+    monkeypatch.setattr(Client, "instances", dict.fromkeys(range(300)))
+    assert httpx2.get(f"{url}/", timeout=60).status_code == 503
+    assert httpx2.get(f"{url}/healthz", timeout=60).status_code == 200
+
+
+def test_a_session_ends_unused_and_at_the_sign_out_and_gets_another_cookie_after_the_sign_in():
+    now = [0.0]
+    sessions = Sessions(lambda: now[0])
+    before = new_cookie()
+    sessions.start(before, author="ann", token_hash="hash")
+    after = sessions.renewed(before, new_cookie)
+    assert sessions.of(before) is None, "a cookie from before the sign-in is worth nothing"
+    assert sessions.renewed(after, new_cookie) == after
+    now[0] += LONGEST_S
+    assert sessions.of(after).author == "ann"
+    now[0] += LONGEST_S + 1
+    assert sessions.of(after) is None
+    sessions.start(before, author="bob", token_hash="hash")
+    sessions.end(before)
+    assert sessions.of(before) is None
+    for _ in range(1_001):
+        sessions.start(new_cookie(), author="x", token_hash="hash")
+    assert len(sessions._sessions) == 1_000
+
+
+ATTACK = """<h1>attack</h1><script>
+const told = [], target = %r, tell = (name, text) => told.push(name + ': ' + text);
+const tries = [
+  fetch(target + '/api/v1/status').then(r => r.text()).then(t => tell('read', t), () => tell('fetch', 'failed')),
+  fetch(target + '/api/v1/status', {mode: 'no-cors', credentials: 'include'}).then(
+    r => r.text()).then(t => tell('opaque', t), () => tell('no-cors', 'failed')),
+  fetch(target + '/api/v1/policy/pin', {method: 'POST', mode: 'no-cors', credentials: 'include',
+    headers: {'Content-Type': 'text/plain'}, body: '{"threshold": 0.1, "author": "eve", "why": "evil"}'}).then(
+    () => tell('post', 'sent'), () => tell('post', 'failed')),
+  new Promise(done => { const s = new WebSocket(target.replace('http', 'ws') + '%s');
+    s.onmessage = m => { tell('socket', m.data); done(); }; s.onerror = () => { tell('socket', 'failed'); done(); }; }),
+  new Promise(done => { const s = document.createElement('script'); s.src = target + '/metrics';
+    s.onload = () => { tell('script', 'loaded'); done(); }; s.onerror = () => { tell('script', 'failed'); done(); };
+    document.head.append(s); }),
+  new Promise(done => { const f = document.createElement('iframe'); f.src = target + '/'; f.onload = () => {
+    let seen = 'nothing'; try { seen = f.contentDocument ? f.contentDocument.body.innerText : 'nothing'; } catch (e) {}
+    tell('frame', seen || 'nothing'); done(); }; document.body.append(f); }),
+];
+Promise.all(tries).then(() => document.title = told.join(' | '));
+</script>"""
+
+
+@contextmanager
+def foreign_page(html):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_foreign_page_in_a_browser_reads_and_changes_nothing(school, url, page, host):
+    page.open(f"{url}/")
+    page.see("No alert fires.")
+    with foreign_page(ATTACK % (url, SOCKET)) as port:
+        page.open(f"http://{host}:{port}/")
+        page.wait("document.title.includes('frame')")
+        told = dict(each.split(": ", 1) for each in page.run("document.title").split(" | "))
+    assert told.pop("post") in {"sent", "failed"}
+    opaque = {name: told.pop(name) for name in ("opaque", "no-cors") if name in told}
+    assert set(opaque.values()) <= {"", "failed"}
+    assert told == {"fetch": "failed", "socket": "failed", "script": "failed", "frame": "nothing"}
+    assert school.threshold() == 0.8
