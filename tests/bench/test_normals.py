@@ -39,7 +39,7 @@ def test_late_grades_delay_a_climb_by_little_more_than_they_are_late():
 
 def test_in_calm_hardly_anything_is_found():
     calm = false_alarms(Routes(150, normals.steady(0.03), Way(), np.random.default_rng(0)), 200_000)
-    assert calm.alarms <= 2
+    assert calm.routes <= 2  # the alarms of one route are not independent
     assert calm.grades < 0.015 * calm.answers
 
 
