@@ -146,7 +146,8 @@ def assert_all_work(server):
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
     asked = {name for rule in rules for name in re.findall(r"\b(?:\w+:)?cheapdeep_\w+(?::\w+)?|\bup\b", rule["query"])}
     assert recorded
-    assert {name for name in recorded | asked if not server.query(name)} == set()
+    # A busy machine may miss a scrape, and then has no data for a moment.
+    processes.until(lambda: all(server.query(name) for name in recorded | asked), "data for every rule")
 
 
 def test_alertmanager_tells_slack_of_the_storm_and_of_its_end(environment, slack, tmp_path):
