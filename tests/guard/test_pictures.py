@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -14,6 +14,7 @@ from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import PictureSender, Shown
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
 from cheapdeep_ops.guard.pictures.drawing import Chart, Dot, Mark, drawn, ticks_of, top_of
+from cheapdeep_ops.guard.pictures.incident_chart import chart_of
 from cheapdeep_ops.guard.pictures.uploads import Pictures
 from cheapdeep_ops.store import incidents, pictures
 from cheapdeep_ops.store.engine import Store
@@ -21,6 +22,7 @@ from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import FrozenClock, SimulatedSlack
 
 NOW = 1_800_000_000.0
+KINDS = ("started", "resolved")
 HOUR = 3_600.0
 DOTS = [Dot(at=NOW - 60 * number, rate=0.2, low=0.1, high=0.3) for number in range(60, 0, -1)]
 CHART = Chart(title="t", since=NOW - HOUR, until=NOW, runs=[DOTS], limit=0.35, began=NOW - 600)
@@ -86,9 +88,10 @@ def shown_in(message):
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(request, tmp_path, monkeypatch):
     monkeypatch.setattr("cheapdeep_ops.guard.pictures.uploads.chart_of", lambda *_, **__: CHART)
-    world = World(f"sqlite:///{tmp_path / 'store.db'}")
+    is_server = getattr(request, "param", "") == "postgresql"
+    world = World(request.getfixturevalue("postgresql_url") if is_server else f"sqlite:///{tmp_path / 'store.db'}")
     yield world
     world.close()
 
@@ -115,6 +118,7 @@ def test_a_message_is_posted_first_and_shows_its_picture_once_slack_has_processe
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("world", ["sqlite", "postgresql"], indirect=True)
 def test_a_picture_is_replaced_at_most_every_five_minutes_and_the_old_file_goes(world):
     world.begin()
     world.later(1)
@@ -289,6 +293,27 @@ def test_a_file_with_a_channel_would_be_a_post_of_its_own(world):
 # Drawing
 
 
+@pytest.mark.thorough
+def test_the_chart_of_a_storm_has_its_course_the_limit_its_start_and_the_raise(make_town):
+    town = make_town()
+    town.run(300, [0.95] * 8 + [0.5] * 2)
+    town.run(150, [0.95] * 2 + [0.5] * 8)
+    town.run(400, [0.95] * 8 + [0.5] * 2)
+    started, over = (next(each for each in town.inbox.payloads if each["kind"] == kind) for kind in KINDS)
+    with town.store.reading() as connection:
+        open_one, whole = (chart_of(connection, each, now=each["at"] + 1) for each in (started, over))
+    assert (open_one.limit, open_one.began, open_one.ended) == (0.35, started["started_at"], None)
+    assert [mark.text for mark in open_one.marks] == ["threshold 0.8 -> 0.9"]
+    assert [mark.text for mark in whole.marks] == ["threshold 0.8 -> 0.9", "threshold 0.9 -> 0.8"]
+    assert whole.ended == over["at"]
+    first, *_, last = open_one.runs[0]
+    assert first.low < first.rate < 0.25 < last.rate
+    assert max(dot.rate for run in whole.runs for dot in run) > whole.limit
+    assert drawn(whole) != drawn(open_one)
+    with town.store.reading() as connection:
+        assert chart_of(connection, {**started, "scope": "of no calls"}, now=town.clock()) is None
+
+
 def test_a_picture_is_a_small_png_with_the_line_the_band_and_the_limit():
     content = drawn(replace(CHART, marks=[Mark(at=NOW - 500, text="0.8 -> 0.9")], ended=NOW - 60, normal=0.1))
     image = Image.open(io.BytesIO(content)).convert("RGB")
@@ -309,6 +334,7 @@ RATES = st.floats(0, 1)
 
 
 @pytest.mark.thorough
+@settings(max_examples=25)
 @given(st.lists(st.tuples(RATES, RATES, RATES), max_size=30), RATES, st.floats(60, 3e6), st.floats(-1, 2))
 def test_any_course_can_be_drawn(rates, limit, length_s, part):
     dots = [
