@@ -151,10 +151,10 @@ def test_what_shadow_mode_showed_of_a_route_is_carried_over_to_its_later_receipt
     assert (all_deep["compared"], all_deep["sure_share"]) == (160, 0.8)
     assert all_deep["saving"] > found["saving"]
     message = receipt_message(found, incidents={}, policy={"threshold": 0.8, "base": 0.8, "scopes": {}}, links=[])
-    assert receipt_headline(message).endswith(f"saving {percent(all_deep['saving'])} against all-deep")
-    assert receipt_headline({**message, "all_deep": None}).endswith(
-        f"saving {percent(found['saving'])} against all-deep"
-    )
+    assert found["saved_usd"] == pytest.approx(all_deep["usd"] - found["cost_usd"])
+    assert found["saved_interval_usd"][0] < found["saved_usd"] < found["saved_interval_usd"][1]
+    share = percent(found["saved_share"])
+    assert receipt_headline(message).endswith(f" ({share}), estimated from 160 calls that both tiers answered")
     assert [line for line in receipt_lines(message) if line.startswith("All-deep by length: $1.9")]
     words = receipt_facts(found)["all-deep by length"]
     assert "deep answers are 1.99 times as long as cheap ones" in words

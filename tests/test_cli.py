@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from time import time
 
 import pytest
+import typer
 import yaml
 from rich.console import Console
 
@@ -32,6 +34,7 @@ from cheapdeep_ops.testing import Reply, SimulatedAnthropic, SimulatedSlack
 from tests.endpoint import listening
 from tests.stores import migrated
 
+ROOT = typer.main.get_command(common.app)
 COMMANDS = sys.modules["cheapdeep_ops.cli.main"]  # the package has a function of the module's name
 
 
@@ -121,7 +124,29 @@ def test_help_is_given_without_a_command(capsys):
     assert "demo" in out + err
 
 
-@pytest.mark.parametrize("command", ["status", "report", "threshold show"])
+def commands_of(group, words=()):
+    for name, command in group.commands.items():
+        nested = getattr(command, "commands", None)
+        if not nested or command.invoke_without_command:
+            yield (*words, name), command
+        if nested:
+            yield from commands_of(command, (*words, name))
+
+
+def test_help_groups_the_commands_and_each_has_an_example_that_is_understood(capsys, monkeypatch, tmp_path):
+    _, out, _ = run(capsys, "--help")
+    sections = re.findall(r"^(\w+):$", out, re.MULTILINE)
+    assert sections == ["Options", "Run", "Look", "Act", "Try", "Manage"]
+    assert set(re.findall(r"^  (\w+)  ", out.partition("Run:")[2], re.MULTILINE)) == set(ROOT.commands)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outcomes.csv").touch()
+    for words, command in commands_of(ROOT):
+        example = shlex.split(command.epilog.removeprefix("Example: cheapdeep-ops "))
+        assert tuple(example[: len(words)]) == words
+        command.make_context(words[-1], example[len(words) :])
+
+
+@pytest.mark.parametrize("command", ["status", "report", "threshold show", "incidents", "watch"])
 def test_a_store_that_is_not_there_is_said_and_not_made(capsys, tmp_path, command):
     status, _, err = run(capsys, *command.split())
     assert status == 1
@@ -322,6 +347,8 @@ def test_status_shows_the_number_that_acknowledging_takes(capsys, store):
     pending = {**alert, "rule": "RouterSilent", "state": "pending", "incident_id": None}
     store.transact(lambda connection: incidents.save_alerts(connection, [alert, pending]))
     _, out, _ = run(capsys, "status")
+    assert f"act:  cheapdeep-ops alert ack {incident} --why TEXT" in out
+    _, out, _ = run(capsys, "status", "--all")
     rows = {
         line.split("\u2502")[1].strip(): line.split("\u2502")[0].strip()
         for line in out.splitlines()
@@ -330,6 +357,13 @@ def test_status_shows_the_number_that_acknowledging_takes(capsys, store):
     assert (rows["EscalationStorm"], rows["RouterSilent"]) == (str(incident), "")
     assert f"To acknowledge incident {incident}: cheapdeep-ops alert ack {incident} --why TEXT" in out
     assert run(capsys, "alert", "ack", rows["EscalationStorm"], "--why", "on it")[0] == 0
+    _, out, _ = run(capsys, "incidents")
+    assert "Incidents: 1 open, 0 past" in out
+    assert run_json(capsys, "incidents", "show", str(incident))["rule"] == "EscalationStorm"
+    _, out, _ = run(capsys, "incidents", "show", str(incident))
+    assert out.startswith(f"Incident {incident}: EscalationStorm, route support, open for ")
+    assert re.search(r"^  \S+ \S+  acknowledged by ", out, re.MULTILINE)
+    assert run(capsys, "incidents", "show", "99")[::2] == (1, "error: there is no incident 99\n")
 
 
 def test_migrate_makes_the_store_and_says_where(capsys, tmp_path):
@@ -743,8 +777,8 @@ def test_the_receipt_says_what_sampling_was_spent_on(capsys, graded):
     assert found["evenly"]["samples"] + found["suspected"]["samples"] + found["hindsight"]["samples"] == 4
     out = run(capsys, "report")[1]
     assert "100.0% of 4 confident answers (budget 1.0%)" in " ".join(out.split())
-    for command in ("report", "status"):
-        words = " ".join(run(capsys, command)[1].split())
+    for command in (("report",), ("status", "--all")):
+        words = " ".join(run(capsys, *command)[1].split())
         assert "support: at 4 confident answers a day, unknown: the baseline is not learned yet" in words
 
 

@@ -13,7 +13,8 @@ from cheapdeep_ops.demo.report import money_of
 from cheapdeep_ops.guard.console.text import figures
 from cheapdeep_ops.guard.formatting import coverage
 from cheapdeep_ops.guard.notify.messages import details, headline
-from cheapdeep_ops.guard.reports.receipt import caches_of, cost_figures, receipt, shadow_of, triage_of
+from cheapdeep_ops.guard.reports.costs import cost_figures
+from cheapdeep_ops.guard.reports.receipt import caches_of, receipt, shadow_of, triage_of
 from cheapdeep_ops.guard.reports.weekly import message_of
 from cheapdeep_ops.pricing import is_covered
 from cheapdeep_ops.recorder.tally import Tally
@@ -147,7 +148,7 @@ def test_one_unpriced_call_is_told_wherever_costs_are_shown(capsys, settings, st
     assert over in figures(found)["cost"]
     payload = message_of(store, settings, since=0.0, until=decisions[-1].started_at + 5)
     assert over in headline(payload)
-    assert [line.split(":")[0] for line in details(payload) if over in line] == ["Cost", "All-deep"]
+    assert [line for line in details(payload) if "1 of 3 calls have no price and are left out" in line]
     assert main(["report", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["calls"], told["unpriced_calls"], told["cost_usd"]) == (3, 1, pytest.approx(0.003))

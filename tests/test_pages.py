@@ -67,6 +67,10 @@ class Page(HTMLParser):
 @pytest.mark.thorough
 def test_markdown_has_every_figure_and_tables_of_even_width(found):
     text = markdown_receipt(*found)
+    assert text.startswith("# Saved $")
+    assert (
+        text.index("| false confidence |") < text.index("## 2 incidents, 2 still open") < text.index("## All figures")
+    )
     assert "| triage model | claude-haiku-4-5 |" in text
     assert "## What confidence is worth" in text
     for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
@@ -90,10 +94,11 @@ def test_the_page_has_its_plots_each_with_a_title_and_a_description(found):
     page = Page(text)
     assert "h2" in page.tags[page.tags.index("svg") :]
     titles = re.findall(r"<figure><h3>(.*?)</h3>", text)
-    assert titles[:3] == ["Escalation rate", "Calls in steps of 5 s", "Cost of a call"]
+    assert titles[:3] == ["Escalation rate", "Cost of a call", "Calls in steps of 5 s"]
     assert titles[3].startswith("Why calls escalated (n ")
-    assert [each.split(", ")[1][:9] for each in titles[4:8]] == ["all route", "route bil", "route sup", "route x|y"]
-    assert titles[8:] == ["Is confidence worth anything?"]
+    assert [each.split(", ")[1][:9] for each in titles[4:7]] == ["all route", "route sup", "route x|y"]
+    assert "route billing" not in "".join(titles), "no answer of it was graded, so its plot would be empty"
+    assert titles[7:] == ["Is confidence worth anything?"]
     assert page.tags.count("svg") == page.tags.count("desc") == len(titles) - 1
 
 
@@ -104,7 +109,7 @@ def test_no_name_is_a_link_a_heading_or_a_list_on_github_either(found):
     assert "http\\://b" in text
     assert _literal("see WWW.example and www.b") == "see WWW\\.example and www\\.b"
     for line in text.splitlines():
-        assert re.match(r"$|\| |#{1,2} [A-Z]|- ([0-9]{4}-|route |all routes: )", line), line
+        assert re.match(r"$|\| |#{1,2} [A-Z0-9]|- ([0-9]{4}-|\\#[0-9]|route |all routes: )|[0-9]{4}-", line), line
 
 
 @pytest.mark.thorough
@@ -126,6 +131,8 @@ def test_in_a_browser_the_page_is_readable_fits_a_telephone_and_loads_nothing(fo
     page.open(file.as_uri())
     assert page.run("getComputedStyle(document.body).backgroundColor") == BACKGROUNDS[scheme]
     assert page.run("document.documentElement.scrollWidth") <= NARROW
+    # Headline, figures and the number of incidents are there before anybody scrolls.
+    assert page.run("document.querySelector('h2').getBoundingClientRect().bottom") <= 800
     assert page.run("performance.getEntriesByType('resource').length") == 0
     assert faults_of(page) == []
     page.send("Emulation.setEmulatedMedia", media="print")
@@ -137,7 +144,7 @@ def test_the_command_writes_markdown_or_a_file_and_never_two_things(capsys, monk
     assert main(["migrate"]) == 0
     capsys.readouterr()
     assert main(["report", "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("# Receipt, ")
+    assert capsys.readouterr().out.startswith("# No calls were counted\n")
     page = tmp_path / "page.html"
     assert main(["report", "--html", str(page)]) == 0
     assert page.read_text().startswith("<!doctype html>")

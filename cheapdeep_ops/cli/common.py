@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cheapdeep_ops.cli import output
+from cheapdeep_ops.cli.groups import ACT, MANAGE, GroupedCommands
 from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.settings import Settings, filled_text
 from cheapdeep_ops.units import DAY_S
@@ -24,8 +25,8 @@ INTERRUPTED: Final = 130
 
 app = typer.Typer(
     help="Ask a cheap Claude model first and escalate to a deep one; a guard grades answers and sends alerts.",
+    cls=GroupedCommands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -34,11 +35,11 @@ normal_app = typer.Typer(help="Show which false confidence is normal, or learn i
 alert_app = typer.Typer(help="Acknowledge incidents, silence rules, send a test alert.", no_args_is_help=True)
 keys_app = typer.Typer(help="Make, list and revoke tokens of the HTTP API.", no_args_is_help=True)
 dashboards_app = typer.Typer(help="Export the Grafana dashboards.", no_args_is_help=True)
-app.add_typer(threshold_app, name="threshold")
-app.add_typer(normal_app, name="normal")
-app.add_typer(alert_app, name="alert")
-app.add_typer(keys_app, name="keys")
-app.add_typer(dashboards_app, name="dashboards")
+app.add_typer(threshold_app, name="threshold", rich_help_panel=ACT)
+app.add_typer(normal_app, name="normal", rich_help_panel=ACT)
+app.add_typer(alert_app, name="alert", rich_help_panel=ACT)
+app.add_typer(keys_app, name="keys", rich_help_panel=MANAGE)
+app.add_typer(dashboards_app, name="dashboards", rich_help_panel=MANAGE)
 
 
 def filled_option(value: str | None) -> str | None:

@@ -10,12 +10,14 @@ from cheapdeep_ops.cli.commands import (  # noqa: F401 - importing a module regi
     alerts,
     backtest,
     changes,
+    incidents,
     keys,
     recommend,
     reports,
     review,
     routes,
     run,
+    watch,
 )
 from cheapdeep_ops.cli.common import FAILED, INTERRUPTED, USAGE, app, fail
 from cheapdeep_ops.cli.output import LogFormatter

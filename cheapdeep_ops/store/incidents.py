@@ -106,9 +106,7 @@ def suppress(connection: Connection, incident_id: int, payload: Mapping[str, obj
 def incidents(connection: Connection, *, limit: int = 50) -> list[Incident]:
     """The newest incidents, newest first, each with its acknowledgement (`acknowledged`) or None."""
     statement = _SHOWN.order_by(_INCIDENT.c.id.desc()).limit(limit)
-    rows = [record_of(IncidentBase, row) for row in connection.execute(statement).mappings()]
-    known = silences.acknowledgements(connection, [row["id"] for row in rows])
-    return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
+    return _acknowledged(connection, [record_of(IncidentBase, row) for row in connection.execute(statement).mappings()])
 
 
 def within(connection: Connection, *, since: float, until: float) -> list[IncidentBase]:
@@ -116,6 +114,19 @@ def within(connection: Connection, *, since: float, until: float) -> list[Incide
     conditions = (_INCIDENT.c.started_at >= since, _INCIDENT.c.started_at < until)
     rows = connection.execute(_SHOWN.where(*conditions).order_by(_INCIDENT.c.id)).mappings()
     return [record_of(IncidentBase, row) for row in rows]
+
+
+def open_within(connection: Connection, *, since: float, until: float, limit: int) -> list[Incident]:
+    """The incidents that were open at some time in `[since, until)`, newest first, each with its acknowledgement."""
+    columns = _INCIDENT.c
+    conditions = (columns.started_at < until, or_(columns.resolved_at.is_(None), columns.resolved_at >= since))
+    statement = _SHOWN.where(*conditions).order_by(columns.id.desc()).limit(limit)
+    return _acknowledged(connection, [record_of(IncidentBase, row) for row in connection.execute(statement).mappings()])
+
+
+def _acknowledged(connection: Connection, rows: Sequence[IncidentBase]) -> list[Incident]:
+    known = silences.acknowledgements(connection, [row["id"] for row in rows])
+    return [{**row, "acknowledged": known.get(row["id"])} for row in rows]
 
 
 def shown(connection: Connection, incident_id: int) -> Incident:

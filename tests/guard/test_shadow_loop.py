@@ -6,6 +6,7 @@ from cheapdeep_ops import Router
 from cheapdeep_ops.claude.clients import make_client_for
 from cheapdeep_ops.cli.render.terminal import receipt_facts
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
+from cheapdeep_ops.guard.notify.receipt_figures import saving_line
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.status import status
 from cheapdeep_ops.guard.rules.book import read_rulebook
@@ -62,6 +63,8 @@ def test_a_team_sees_escalation_saving_and_false_confidence_before_it_routes(sch
     assert found["cost_per_call_usd"] == pytest.approx(TRIAGE_USD + DEEP_USD)
     assert (found["graded"], found["false_confident_rate"]) == (30, pytest.approx(0.1))
     assert "routing would have saved 59.6%" in receipt_facts(found)["in shadow"]
+    assert saving_line(found).startswith("Shadow mode: routing would have saved $")
+    assert saving_line(found).endswith(" (59.6%), by 40 calls that triage was tried on")
 
 
 def test_a_storm_is_told_and_changes_nothing(school, route_all):

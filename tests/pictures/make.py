@@ -29,6 +29,7 @@ from tests.browser import Page, browsing, installed
 from tests.console import serving_console
 from tests.grafana.preview import pictures, serving, shrink
 from tests.grafana.world import HOUR, START, Fleet
+from tests.pictures import reports
 
 HERE: Final = Path(__file__).parent
 TO: Final = HERE.parents[1] / ".github" / "pictures"
@@ -135,9 +136,11 @@ def storm(to: Path) -> None:
         page = open_.enter_context(browsing(browser, folder / "browser"))
         shown = {"files": channel.files, "at": fleet.clock()}
         slack(page, channel.posts[-1], **shown, to=to / "slack.png", scratch=folder / "slack")
+        made = reports.report(page, fleet.store, fleet.settings, fleet.clock(), to=to, scratch=folder / "report")
+        reports.status_screen(fleet.store, fleet.settings, fleet.clock(), to / "status.svg")
         url = open_.enter_context(serving_console(fleet.store, fleet.settings, fleet.clock, fleet.collector))
         (to / "console.png").write_bytes(page.photograph(f"{url}/", width=1200))
-    shrink([to / "slack.png", to / "console.png"])
+    shrink([to / "slack.png", to / "console.png", *made])
 
 
 def main() -> None:

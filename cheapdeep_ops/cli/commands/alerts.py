@@ -7,6 +7,7 @@ import typer
 
 from cheapdeep_ops.cli import guard_client, output
 from cheapdeep_ops.cli.common import Json, OptionalWhyOption, WhyOption, alert_app, filled_option, seconds_in
+from cheapdeep_ops.cli.groups import example
 from cheapdeep_ops.guard.formatting import plain, timestamp
 from cheapdeep_ops.units import DAY_S
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cheapdeep_ops.store.records import UndeliveredMessage
 
 
-@alert_app.command("ack")
+@alert_app.command("ack", epilog=example('alert ack 3 --why "looking at it"'))
 def alert_ack(
     incident_id: Annotated[int, typer.Argument(help="The incident's number, as messages show it.")],
     why: WhyOption,
@@ -31,7 +32,7 @@ def alert_ack(
         output.console().print(f"incident {incident_id} ({incident['rule']}) is acknowledged", markup=False)
 
 
-@alert_app.command("silence")
+@alert_app.command("silence", epilog=example('alert silence --rule InertGate --for 2h --why "new prompt"'))
 def alert_silence(  # noqa: PLR0917 - typer passes options by name
     rule: Annotated[str, typer.Option("--rule", callback=filled_option, help="The alert, such as EscalationStorm.")],
     lasts: Annotated[str, typer.Option("--for", help="The duration, such as 30m, 2h or 7d.")],
@@ -54,13 +55,13 @@ def alert_silence(  # noqa: PLR0917 - typer passes options by name
     )
 
 
-@alert_app.command("silences")
+@alert_app.command("silences", epilog=example("alert silences"))
 def alert_silences(json: Json = False) -> None:
     """Print the active silences."""
     show_silences(guard_client.read("silences"), as_json=json)
 
 
-@alert_app.command("unsilence")
+@alert_app.command("unsilence", epilog=example("alert unsilence 2"))
 def alert_unsilence(
     silence_id: Annotated[int, typer.Argument(help="The silence's number, as `alert silences` shows it.")],
     why: OptionalWhyOption = None,
@@ -72,13 +73,13 @@ def alert_unsilence(
     show_silences(guard_client.act(unsilence, silence_id=silence_id, why=why or ""), as_json=json)
 
 
-@alert_app.command("pending")
+@alert_app.command("pending", epilog=example("alert pending"))
 def alert_pending(json: Json = False) -> None:
     """Print the messages that a receiver has not accepted, each with its last error."""
     show_undelivered(guard_client.read("undelivered"), as_json=json)
 
 
-@alert_app.command("drop")
+@alert_app.command("drop", epilog=example('alert drop 12 --why "old channel"'))
 def alert_drop(
     message_id: Annotated[int, typer.Argument(help="The message's number, as `alert pending` shows it.")],
     why: WhyOption,
@@ -90,7 +91,7 @@ def alert_drop(
     show_undelivered(guard_client.act(drop, message_id=message_id, why=why), as_json=json)
 
 
-@alert_app.command("retry")
+@alert_app.command("retry", epilog=example("alert retry 12"))
 def alert_retry(
     message_id: Annotated[int, typer.Argument(help="The message's number, as `alert pending` shows it.")],
     why: OptionalWhyOption = None,

@@ -10,6 +10,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, filled_option, opened, seconds_in
+from cheapdeep_ops.cli.groups import TRY, example
 from cheapdeep_ops.cli.render.reliability import SHIPPED, show_confidence
 from cheapdeep_ops.cli.render.runs import is_known
 from cheapdeep_ops.guard.formatting import bounds, coverage, exact_money, percent, timestamp
@@ -27,7 +28,7 @@ _CHEAP_AND_DEEP: Final = 2
 _RECORDED: Final = "from what the recorded calls used"
 
 
-@app.command()
+@app.command(rich_help_panel=TRY, epilog=example("backtest --threshold 0.85 --last 7d"))
 def backtest(  # noqa: PLR0917 - typer passes options by name
     file: Annotated[
         Path | None,

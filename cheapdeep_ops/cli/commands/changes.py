@@ -23,11 +23,12 @@ from cheapdeep_ops.cli.common import (
     seconds_in,
     threshold_app,
 )
+from cheapdeep_ops.cli.groups import MANAGE, example
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 
-@threshold_app.command("set")
+@threshold_app.command("set", epilog=example('threshold set 0.85 --route support --why "refunds"'))
 def threshold_set(
     value: Annotated[float, typer.Argument(min=0, max=1, help="The confidence from which an answer ships.")],
     why: WhyOption,
@@ -44,7 +45,7 @@ def threshold_set(
         output.console().print(f"note: {policy['note']}", markup=False)
 
 
-@threshold_app.command("release")
+@threshold_app.command("release", epilog=example("threshold release --route support"))
 def threshold_release(
     route: RouteOption = ALL_ROUTES,
     why: OptionalWhyOption = None,
@@ -56,7 +57,7 @@ def threshold_release(
     show_policy(guard_client.act(release, route=route, why=why or ""), as_json=json)
 
 
-@normal_app.command("relearn")
+@normal_app.command("relearn", epilog=example('normal relearn --route support --why "new product line"'))
 def normal_relearn(
     route: Annotated[str, typer.Option("--route", callback=filled_option, help="The route.")],
     why: WhyOption,
@@ -68,7 +69,7 @@ def normal_relearn(
     show_normal(guard_client.act(relearn, route=route, why=why), as_json=json)
 
 
-@normal_app.command("accept")
+@normal_app.command("accept", epilog=example('normal accept --why "labels agree"'))
 def normal_accept(why: WhyOption, json: Json = False) -> None:
     """Accept the grader as it is, after JudgeDrifted. How often it contradicts people is learned anew."""
     from cheapdeep_ops.guard.actions.baselines import accept_grader
@@ -80,7 +81,7 @@ def normal_accept(why: WhyOption, json: Json = False) -> None:
         output.console().print(f"{accepted['model']} is accepted as it is", markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=MANAGE, epilog=example("purge --older-than 24h"))
 def purge(
     call: Annotated[str | None, typer.Option(callback=filled_option, help="One call, by its id.")] = None,
     older_than: Annotated[str | None, typer.Option(help="All calls older than this, such as 90m, 24h or 7d.")] = None,
@@ -103,7 +104,7 @@ def purge(
         output.console().print(f"deleted the text of {purged} call{'' if purged == 1 else 's'}", markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=MANAGE, epilog=example("migrate"))
 def migrate(json: Json = False) -> None:
     """Bring the store's schema up to date."""
     from cheapdeep_ops.store.engine import Store
@@ -121,7 +122,7 @@ def migrate(json: Json = False) -> None:
         output.console().print(f"{store.shown_url} is at {revision}", markup=False)
 
 
-@alert_app.command("test")
+@alert_app.command("test", epilog=example("alert test"))
 def alert_test(json: Json = False) -> None:
     """Send a test alert to every configured receiver."""
     from cheapdeep_ops.guard.notify.receivers import receivers_of
@@ -139,7 +140,7 @@ def alert_test(json: Json = False) -> None:
     fail_unless_delivered(attempts)
 
 
-@dashboards_app.command("export")
+@dashboards_app.command("export", epilog=example("dashboards export boards"))
 def dashboards_export(
     directory: Annotated[Path, typer.Argument(file_okay=False, help="The folder; created if needed.")],
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 from cheapdeep_ops.access.tokens import Role, Token
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, filled_option, keys_app, seconds_in
+from cheapdeep_ops.cli.groups import example
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
@@ -20,7 +21,7 @@ FileOption = Annotated[
 NameArgument = Annotated[str, typer.Argument(callback=filled_option, help="Who holds the token; changes show it.")]
 
 
-@keys_app.command("make")
+@keys_app.command("make", epilog=example("keys make grafana --role read --expiry 90d"))
 def keys_make(  # noqa: PLR0917 - typer passes options by name
     name: NameArgument,
     role: Annotated[list[Role], typer.Option("--role", help="What the token allows; may be repeated.")],
@@ -52,7 +53,7 @@ def keys_make(  # noqa: PLR0917 - typer passes options by name
     output.console().print(secret, markup=False)
 
 
-@keys_app.command("list")
+@keys_app.command("list", epilog=example("keys list"))
 def keys_list(file: FileOption = None, json: Json = False) -> None:
     """Print the tokens of the file without their secrets."""
     from cheapdeep_ops.access.known_tokens import read_tokens
@@ -74,7 +75,7 @@ def keys_list(file: FileOption = None, json: Json = False) -> None:
     output.console().print(output.table("Tokens", ("name", "role", "routes", "expiry"), rows))
 
 
-@keys_app.command("revoke")
+@keys_app.command("revoke", epilog=example("keys revoke grafana"))
 def keys_revoke(name: NameArgument, file: FileOption = None, json: Json = False) -> None:
     """Remove a token from the file. Running guards refuse it within a second."""
     from cheapdeep_ops.access.token_file import without_token

@@ -10,6 +10,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, conditions_in, filled_option, opened, seconds_in
+from cheapdeep_ops.cli.groups import TRY, example
 from cheapdeep_ops.guard.backtest.direct_classes import CLASS_COUNTERS, DirectClass
 from cheapdeep_ops.guard.backtest.recommend import ErrorSharing
 from cheapdeep_ops.guard.formatting import bounds, exact_money, percent, two_digits
@@ -22,7 +23,7 @@ _ABOVE_BASE: Final = (0.85, 0.9, 0.95, 0.99)
 Thresholds = Sequence[Mapping[str, Any]]
 
 
-@app.command()
+@app.command(rich_help_panel=TRY, epilog=example("recommend --limit 0.02"))
 def recommend(  # noqa: PLR0917 - typer passes options by name
     limit: Annotated[
         float, typer.Option(help="The largest share of wrong answers among shipped ones, between 0 and 1.")

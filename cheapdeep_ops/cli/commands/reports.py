@@ -10,6 +10,7 @@ import typer
 from cheapdeep_ops.cli import guard_client, output
 from cheapdeep_ops.cli.commands.sending import arrival_words, deliver_to, fail_unless_delivered
 from cheapdeep_ops.cli.common import FAILED, Json, app, normal_app, opened, seconds_in, threshold_app
+from cheapdeep_ops.cli.groups import LOOK, example
 from cheapdeep_ops.cli.render import terminal
 from cheapdeep_ops.settings import Settings
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cheapdeep_ops.guard.report_types.why import Why
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK, epilog=example("report --last 7d --html week.html"))
 def report(
     json: Json = False,
     last: Annotated[str, typer.Option(help="The period up to now, such as 90m, 24h or 30d.")] = "24h",
@@ -30,7 +31,7 @@ def report(
         Path | None, typer.Option(dir_okay=False, help="Write an HTML page with plots to this file.")
     ] = None,
 ) -> None:
-    """Print the receipt of a period. It has cost per call, saving, escalation, false confidence and grading."""
+    """Print the receipt of a period: the saving, five figures with their change, incidents, then all figures."""
     if sum((json, markdown, slack, html is not None)) > 1:
         raise typer.BadParameter("cannot be combined with --markdown, --slack or --html", param_hint="--json")
     settings, period_s = Settings(), seconds_in(last)
@@ -40,11 +41,12 @@ def report(
         return _send(settings, period_s)
     with guard_client.connected(settings) as guard:
         receipt = guard.read("report", last_s=period_s)
-        if markdown or html:
-            return _write(receipt, guard.read("report/trends", since=receipt["since"], until=receipt["until"]), html)
+        trends = guard.read("report/trends", since=receipt["since"], until=receipt["until"])
+    if markdown or html:
+        return _write(receipt, trends, html)
     if json:
-        return output.print_json(receipt)
-    return terminal.show_receipt(output.console(), receipt)
+        return output.print_json({**receipt, "trends": trends})
+    return terminal.show_receipt(output.console(), receipt, trends)
 
 
 def _send(settings: Settings, period_s: float) -> None:
@@ -72,22 +74,26 @@ def _write(receipt: "Receipt", trends: "Trends", html: Path | None) -> None:
         output.console().print(f"written to {html}", markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK, epilog=example("status --why support"))
 def status(
     json: Json = False,
     why: Annotated[
         str | None, typer.Option("--why", metavar="ROUTE", help="What each rule waits for in this route; * for all.")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every alert, route, silence and policy.")] = False,
 ) -> None:
-    """Print the state of the guard. It has policy, alerts, signals, what is normal, grader, queue and processes."""
+    """Print the state of the guard on one screen: alerts first, then threshold, guard, grader, messages, routes."""
     if why is not None:
         _show_why(guard_client.read("why", route=why), as_json=json)
         return
     state = guard_client.read("status")
     if json:
         output.print_json(state)
-    else:
-        terminal.show_status(output.console(), state)
+        return
+    from cheapdeep_ops.cli.render.status import show_status, show_whole_status
+
+    show = show_whole_status if everything else show_status
+    show(output.console(), state)
 
 
 def _show_why(why: "Why", *, as_json: bool) -> None:
@@ -99,7 +105,7 @@ def _show_why(why: "Why", *, as_json: bool) -> None:
     show_why(output.console(), why)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK, epilog=example("doctor --ask-grader"))
 def doctor(
     json: Json = False,
     ask_grader: Annotated[
@@ -119,13 +125,13 @@ def doctor(
     raise typer.Exit(0 if all(each.ok for each in checks) else FAILED)
 
 
-@threshold_app.command("show")
+@threshold_app.command("show", epilog=example("threshold show"))
 def threshold_show(json: Json = False) -> None:
     """Print the thresholds in force and their causes."""
     show_policy(guard_client.read("policy"), as_json=json)
 
 
-@normal_app.command("show")
+@normal_app.command("show", epilog=example("normal show"))
 def normal_show(json: Json = False) -> None:
     """Print the normal false confidence of each route."""
     show_normal(guard_client.read("normal"), as_json=json)

@@ -9,6 +9,7 @@ import typer
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, app, filled_option
 from cheapdeep_ops.cli.common import author as user
+from cheapdeep_ops.cli.groups import ACT, example
 from cheapdeep_ops.cli.guard_client import GuardClient, connected
 from cheapdeep_ops.guard.formatting import bounded, bounds, percent, plain, two_digits
 from cheapdeep_ops.settings import Settings
@@ -29,7 +30,7 @@ _JOINERS: Final = "\u200c\u200d"
 _PROMPT: Final = "[c]orrect, [i]ncorrect, [u]nsure, [s]kip or [q]uit"
 
 
-@app.command()
+@app.command(rich_help_panel=ACT, epilog=example("review --route support --limit 20"))
 def review(
     json: Json = False,
     route: Annotated[str, typer.Option(callback=filled_option, help="One route; without it, all routes.")] = ALL_ROUTES,

@@ -11,6 +11,7 @@ import typer
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import FAILED, Json, app, conditions_in, fail, filled_option
+from cheapdeep_ops.cli.groups import RUN, TRY, example
 from cheapdeep_ops.cli.render import runs, terminal
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.settings import Settings
@@ -24,7 +25,7 @@ FASTEST_REPLAY: Final = 10_000.0
 """Calls a second of virtual time. A slow rate means more work of the guard between two calls."""
 
 
-@app.command()
+@app.command(rich_help_panel=TRY, epilog=example("demo --seed 3"))
 def demo(
     json: Json = False,
     seed: Annotated[int, typer.Option(help="Another seed gives other questions.")] = 0,
@@ -48,7 +49,7 @@ def demo(
     raise typer.Exit(0 if all(demo_report["checks"].values()) else FAILED)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN, epilog=example('ask "How do I reset a forgotten password?"'))
 def ask(
     text: Annotated[str, typer.Argument(callback=filled_option, help="The question.")],
     json: Json = False,
@@ -78,7 +79,7 @@ def ask(
         terminal.show_decision(output.console(), routed.text, routed.decision)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN, epilog=example("serve"))
 def serve() -> None:
     """Run the guard until SIGTERM. It has rules, grading, messages, HTTP API, metrics and console."""
     from cheapdeep_ops.guard.service import Service
@@ -118,7 +119,7 @@ def _leave() -> None:
         os._exit(0)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN, epilog=example("sim --anthropic-port 8080"))
 def sim(
     json: Json = False,
     anthropic_port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port.")] = 0,
@@ -134,7 +135,7 @@ def sim(
         raise SettingsError(f"cannot listen: {error.strerror}; choose other ports") from None
 
 
-@app.command()
+@app.command(rich_help_panel=TRY, epilog=example("replay outcomes.csv --where domain=boolq"))
 def replay(  # noqa: PLR0917 - typer passes options by name
     file: Annotated[
         Path,

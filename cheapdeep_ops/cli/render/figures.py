@@ -20,6 +20,7 @@ from cheapdeep_ops.guard.formatting import (
     short_percent,
     timestamp,
 )
+from cheapdeep_ops.guard.notify.receipt_figures import KeyFigure
 from cheapdeep_ops.guard.report_types.figures import Bin, Receipt
 from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.report_types.steps import Point, RouteQuality, TrendPoint, Trends
@@ -35,14 +36,28 @@ def figures(receipt: Receipt, trends: Trends) -> str:
     """All figures of a receipt and its trends; empty if no call was counted."""
     if not trends["points"]:
         return ""
-    drawn = [_escalation(trends), _calls(trends), _cost(trends), reasons(receipt["reasons"])]
+    drawn = [_escalation(trends), _cost(trends), _calls(trends), reasons(receipt["reasons"])]
     drawn += [_quality(scope, facts, trends) for scope, facts in trends["quality"].items()]
     drawn.append(reliability(bins_of(receipt["confidence"])))
     return f'<div class="plots">{"".join(drawn)}</div>'
 
 
+def key_cards(figures: Sequence[KeyFigure]) -> str:
+    """The figures as cards, each with its change; empty without figures."""
+    return f'<dl class="keys">{"".join(map(_key_card, figures))}</dl>' if figures else ""
+
+
+def _key_card(figure: KeyFigure) -> str:
+    change = f'<span class="change {figure.tone}">{escape(figure.change)}</span>' if figure.change else ""
+    before = f"<span>before: {escape(figure.before)}</span>" if figure.before else ""
+    parts = f'<b>{escape(figure.value)}</b><span class="moved">{change} {before}</span>'
+    return f"<div><dt>{escape(figure.name)}</dt><dd>{parts}<small>{escape(figure.beside)}</small></dd></div>"
+
+
 def _escalation(trends: Trends) -> str:
     points, limit = trends["points"], trends["limit"]
+    if not any(each["triaged"] for each in points):
+        return ""
     actual = [each["escalation_rate"] for each in points]
     base = [each["base_escalation_rate"] for each in points]
     top = _top([limit, *_known(actual), *_known(base)])
@@ -81,6 +96,8 @@ def _cost(trends: Trends) -> str:
     title = "Cost of a call"
     paid = [each["cost_per_call_usd"] for each in points]
     deep = [each["baseline_per_call_usd"] for each in points]
+    if not _known(paid):
+        return ""
     top = nice_top(max([*_known(paid), *_known(deep)], default=0.0) or _SMALLEST_TOP)
     course = f"{_course(paid, 'Paid', exact_money)} {_course([each['saving'] for each in points], 'Saving')}"
     plot = _over_time(title, course, trends, top, _ticks(top, "${:.3g}".format))
@@ -99,6 +116,8 @@ def _paid_and_deep(point: Point) -> Pair | None:
 
 def _quality(scope: str, quality: RouteQuality, trends: Trends) -> str:
     points = [each for each in quality["points"] if each["graded"]]
+    if not points:
+        return ""
     levels = _levels(quality["normal"], trends["objective"])
     title = f"Wrong among shipped, {scope_text(scope)}"
     top = _top([*levels.values(), *(each["false_confident_interval"][1] for each in points)])

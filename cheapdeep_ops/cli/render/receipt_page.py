@@ -2,16 +2,28 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from string import Template
 from typing import Final
 
 from markdown_it import MarkdownIt
 
-from cheapdeep_ops.cli.render.figures import change_words, figures
+from cheapdeep_ops.cli.render.courses import courses_of
+from cheapdeep_ops.cli.render.figures import change_words, figures, key_cards
 from cheapdeep_ops.cli.render.reliability import COLUMNS, confidence_rows, worth_lines
 from cheapdeep_ops.cli.render.terminal import reach_lines, receipt_facts
 from cheapdeep_ops.guard.formatting import timestamp
+from cheapdeep_ops.guard.notify.receipt_figures import (
+    KeyFigure,
+    basis_lines,
+    compared_with,
+    incident_lines,
+    incidents_title,
+    key_figures,
+    saving_line,
+    saving_words,
+)
 from cheapdeep_ops.guard.report_types.figures import Receipt
 from cheapdeep_ops.guard.report_types.steps import Trends
 
@@ -23,33 +35,66 @@ Source: https://github.github.com/gfm/#autolinks-extension-
 """
 
 
+_MOST_INCIDENTS: Final = 5
+"""How many incidents stand before the plots."""
+
+_ROWS: Final = ("figure", "now", "change", "before", "course", "")
+
+
 def markdown_receipt(receipt: Receipt, trends: Trends) -> str:
     """The receipt as Markdown with tables; markup in names that callers chose is escaped."""
-    return f"# {_title(receipt)}\n\n{_figures(receipt)}{_tables(receipt, trends)}"
+    courses = courses_of(trends)
+    rows = [
+        (each.name, each.value, each.change, each.before, courses.get(each.name, ""), each.beside)
+        for each in _figures(receipt)
+    ]
+    head = f"# {_literal(saving_line(receipt))}\n\n{_literal(_about(receipt))}\n\n"
+    return f"{head}{_table(_ROWS, rows)}{_incidents(receipt)}{_tables(receipt, trends)}"
 
 
 def html_receipt(receipt: Receipt, trends: Trends) -> str:
     """The receipt as an HTML page with plots; it loads nothing, and suits light, dark and print."""
     # The Markdown is rendered without HTML, because names that callers chose are in it.
     rendered = MarkdownIt("commonmark", {"html": False}).enable("table").render
+    what, basis = saving_words(receipt)
     parts = (
-        rendered(f"# {_title(receipt)}\n\n{_figures(receipt)}"),
+        f'<h1>{escape(what)} <span class="basis">{escape(basis)}</span></h1>',
+        f'<p class="about">{escape(_about(receipt))}</p>',
+        key_cards(_figures(receipt)),
+        rendered(_incidents(receipt)),
         figures(receipt, trends),
-        rendered(_tables(receipt, trends)),
+        f"<details><summary>All figures</summary>{rendered(_tables(receipt, trends))}</details>",
     )
-    return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=_title(receipt), body="\n".join(parts))
+    title = f"{what}, {_period(receipt)}"
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=escape(title), body="\n".join(parts))
 
 
-def _title(receipt: Receipt) -> str:
-    return f"Receipt, {timestamp(receipt['since'])} to {timestamp(receipt['until'])}"
+def _about(receipt: Receipt) -> str:
+    """The period, what it is compared with, and what the saving rests on."""
+    compared = f", compared with {compared_with(receipt)}" if receipt["before"] else ""
+    return " ".join([f"{_period(receipt)}{compared}.", *basis_lines(receipt)])
 
 
-def _figures(receipt: Receipt) -> str:
-    return _table(("", ""), receipt_facts(receipt).items())
+def _period(receipt: Receipt) -> str:
+    return f"{timestamp(receipt['since'])} to {timestamp(receipt['until'])}"
+
+
+def _figures(receipt: Receipt) -> list[KeyFigure]:
+    return key_figures(receipt) if receipt["calls"] else []
+
+
+def _incidents(receipt: Receipt) -> str:
+    if not receipt["calls"] and not receipt["incident_list"]:
+        return ""
+    return f"\n## {incidents_title(receipt)}\n\n{_list(incident_lines(receipt, _MOST_INCIDENTS))}"
+
+
+def _facts(receipt: Receipt) -> str:
+    return f"\n## All figures\n\n{_table(('', ''), receipt_facts(receipt).items())}"
 
 
 def _tables(receipt: Receipt, trends: Trends) -> str:
-    return f"{_changes(receipt, trends)}{_worth(receipt)}{_reach(receipt)}"
+    return f"{_facts(receipt)}{_changes(receipt, trends)}{_worth(receipt)}{_reach(receipt)}"
 
 
 def _changes(receipt: Receipt, trends: Trends) -> str:
@@ -78,6 +123,9 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rows = list(rows)
+    if not rows:
+        return ""
     lines = (columns, ["---"] * len(columns), *(list(map(_literal, row)) for row in rows))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -1,13 +1,14 @@
 """Reports as text, for a terminal or a pipe."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cheapdeep_ops.cli.output import table
+from cheapdeep_ops.cli.render.courses import courses_of
 from cheapdeep_ops.cli.render.reliability import show_confidence
 from cheapdeep_ops.guard.formatting import (
     bounds,
@@ -18,8 +19,15 @@ from cheapdeep_ops.guard.formatting import (
     percent,
     plain,
     rate,
-    skew_text,
     timestamp,
+)
+from cheapdeep_ops.guard.notify.receipt_figures import (
+    basis_lines,
+    compared_with,
+    incident_lines,
+    incidents_title,
+    key_figures,
+    saving_line,
 )
 from cheapdeep_ops.guard.notify.receipt_text import all_deep_words, cold_cache_words, false_confidence_words
 from cheapdeep_ops.guard.report_types.figures import (
@@ -34,21 +42,20 @@ from cheapdeep_ops.guard.report_types.figures import (
 )
 from cheapdeep_ops.guard.report_types.route_labels import Routes
 from cheapdeep_ops.guard.report_types.state import (
-    GraderState,
     Normal,
     Policy,
     Reach,
     ScopePolicy,
-    Status,
-    Watchers,
 )
+from cheapdeep_ops.guard.report_types.steps import Trends
 from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows, outcomes_words
-from cheapdeep_ops.store.records import Alert, Signal
 from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
 
-if TYPE_CHECKING:  # the demonstration loads the simulators, which a report does not need
-    pass
+_MOST_INCIDENTS: Final = 5
+"""How many incidents a receipt lists in a terminal."""
+
+_TONES: Final = {"better": "green", "worse": "red", "": ""}
 
 
 def show_decision(out: Console, text: str, decision: Decision) -> None:
@@ -99,12 +106,36 @@ def price(amount: float | None) -> str:
     return exact_money(amount, "unpriced")
 
 
-def show_receipt(out: Console, receipt: Receipt) -> None:
-    """Print the receipt of a period."""
-    out.print(f"Receipt, {timestamp(receipt['since'])} to {timestamp(receipt['until'])}", style="bold")
+def show_receipt(out: Console, receipt: Receipt, trends: Trends) -> None:
+    """Print the receipt of a period: the saving, five figures, incidents, and then all figures."""
+    out.print(saving_line(receipt), style="bold", markup=False)
+    compared = f", compared with {compared_with(receipt)}" if receipt["before"] else ""
+    out.print(f"{timestamp(receipt['since'])} to {timestamp(receipt['until'])}{compared}", markup=False)
+    if receipt["calls"]:
+        out.print()
+        _show_key_figures(out, receipt, courses_of(trends) if out.encoding.startswith("utf") else {})
+        out.print()
+        out.print(incidents_title(receipt), markup=False)
+    for line in incident_lines(receipt, _MOST_INCIDENTS):
+        out.print(f"  {line}", markup=False)
+    for line in basis_lines(receipt):
+        out.print()
+        out.print(line, markup=False)
+    out.print()
+    out.print("All figures", style="bold")
     show_facts(out, receipt_facts(receipt))
     show_confidence(out, receipt["confidence"])
     show_reach(out, receipt["reach"])
+
+
+def _show_key_figures(out: Console, receipt: Receipt, courses: Mapping[str, str]) -> None:
+    rows = Table.grid(padding=(0, 2))
+    for each in key_figures(receipt):
+        before = f"before {each.before}" if each.before else ""
+        cells = (each.name, each.value, each.change, before, courses.get(each.name, ""), each.beside)
+        styles = ("", "bold", _TONES[each.tone], "", "cyan", "dim")
+        rows.add_row(*(Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)))
+    out.print(rows)
 
 
 def receipt_facts(receipt: Receipt) -> dict[str, str]:
@@ -307,49 +338,6 @@ def show_checks(out: Console, checks: Mapping[str, bool]) -> None:
         out.print(f"{'ok  ' if passed else 'FAIL'}  {name}", style="green" if passed else "bold red", markup=False)
 
 
-def show_status(out: Console, status: Status) -> None:
-    """Print the state of the guard and of its routers."""
-    watchers, queue, policy = status["watchers"], status["queue"], status["policy"]
-    facts = {
-        "store": status["store"],
-        "mode": status["mode"],
-        "threshold": in_force(policy),
-        "guard": _guard(watchers, status["at"]),
-        "routers": f"{watchers['routers']} seen in the last minute, {watchers['dropped']} decisions dropped, "
-        f"{watchers['late']} calls too late to count",
-        **({"clocks": f"{skew_text(skewed)} of the store's time"} if (skewed := watchers["skewed_hosts"]) else {}),
-        "failed triage": f"{counts(status['triage_errors'])} in the last hour",
-        "grader": _grader(status["grader"]),
-        "messages": f"{queue['waiting']} waiting, {queue['delivered']} delivered"
-        + (f"; last error: {queue['last_error']}" if queue["last_error"] else ""),
-        "user outcomes": f"{outcomes_words(status['outcomes'])}, in the last 24 h",
-        "malformed replies": f"{counts(status['malformed_causes'])} in the last hour",
-    }
-    show_facts(out, facts)
-    if status["alerts"]:
-        out.print()
-        rows = [_alert_row(alert) for alert in status["alerts"]]
-        out.print(table("Alerts", ("incident", "rule", "scope", "state", "signal", "since"), rows))
-        for number in sorted(alert["incident_id"] for alert in status["alerts"] if alert["incident_id"] is not None):
-            out.print(f"To acknowledge incident {number}: cheapdeep-ops alert ack {number} --why TEXT", markup=False)
-    for each in status["silences"]:
-        where = "all routes" if each["route"] is None else plain(each["route"])
-        until = timestamp(each["until"])
-        out.print(f"silence {each['id']}: {each['rule']} of {where}, silenced until {until}", markup=False)
-    if status["normal"]:
-        out.print()
-        show_normal(out, status["normal"])
-    show_reach(out, status["reach"])
-    show_policy(out, policy)
-
-
-def _grader(grader: GraderState) -> str:
-    why = f": {grader['why']}" if grader["why"] else ""
-    spent = f"{price(grader['spent_24h_usd'])} of {price(grader['limit_24h_usd'])} spent in 24 h"
-    last = f"last grade {timestamp(grader['last_grade_at'])}"
-    return f"{grader['state']}{why}; {grader['waiting']:,} samples wait, {last}, {spent}"
-
-
 def in_force(policy: Policy) -> str:
     """The threshold of all routes, and of each route with a different one."""
     others = [
@@ -370,29 +358,6 @@ def show_policy(out: Console, policy: Policy) -> None:
     if rows:
         out.print()
         out.print(table("Policy", ("scope", "threshold", "why", "version"), rows))
-
-
-def _guard(watchers: Watchers, now: float) -> str:
-    seen = watchers["guard_last_seen"]
-    if seen is None:
-        return "no guard runs on this store: run cheapdeep-ops serve"
-    return f"{watchers['guards']} running, last seen {duration(max(now - seen, 0))} ago"
-
-
-def _alert_row(alert: Alert) -> Sequence[str]:
-    since = timestamp(alert["since"] or None)
-    # The number that `alert ack` takes; an alert that does not fire has no incident.
-    number = "" if alert["incident_id"] is None else str(alert["incident_id"])
-    return (number, alert["rule"], alert["scope"], alert["state"], _signal(alert["signal"]), since)
-
-
-def _signal(signal: Signal) -> str:
-    # A rule that watches no rate says in `why` what is wrong.
-    if signal.get("why"):
-        return str(signal["why"])
-    if not signal.get("n") or "rate" not in signal:
-        return "no data"
-    return rate(signal["rate"], (signal["low"], signal["high"]), signal["n"])
 
 
 def _why(scope: ScopePolicy) -> str:

@@ -1,9 +1,16 @@
 """The text of a message with a receipt: headline and lines. Each receiver formats them in its own way."""
 
-from collections.abc import Mapping
 from typing import Final, cast
 
-from cheapdeep_ops.guard.formatting import LabelStyle, bounds, coverage, money, percent, period, plain, scope_text
+from cheapdeep_ops.guard.formatting import LabelStyle, bounds, money, percent, period, plain, scope_text
+from cheapdeep_ops.guard.notify.receipt_figures import (
+    basis_lines,
+    figure_words,
+    incident_lines,
+    incidents_title,
+    key_figures,
+    saving_line,
+)
 from cheapdeep_ops.guard.report_types.figures import (
     AllDeep,
     ColdCaches,
@@ -20,6 +27,9 @@ from cheapdeep_ops.store.records import record_of
 
 _NEARLY_NOTHING: Final = 0.0005
 
+_MOST_INCIDENTS: Final = 5
+"""How many incidents a message lists."""
+
 _MOST_SCOPES: Final = 5
 """How many scopes with a policy of their own are named."""
 
@@ -35,40 +45,25 @@ def receipt_message(
 def receipt_headline(payload: Payload) -> str:
     """A receipt in one line."""
     receipt = cast("ReceiptMessage", payload)
-    title = f"Receipt, {period(receipt['since'], receipt['until'])}"
-    if not receipt["calls"]:
-        return f"{title}: no calls were counted"
-    over = coverage(receipt["unpriced_calls"], receipt["calls"])
-    per_call = f"{money(receipt['cost_per_call_usd'])} a call{over}"
-    # A message of an older version has no figure by length.
-    by_length = receipt.get("all_deep")
-    saving = by_length["saving"] if by_length else receipt["saving"]
-    return f"{title}: {receipt['calls']:,} calls, {per_call}, saving {percent(saving)} against all-deep"
+    line = saving_line(receipt)
+    return f"Receipt, {period(receipt['since'], receipt['until'])}: {line[0].lower()}{line[1:]}"
 
 
 def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
-    """The lines below the headline."""
+    """The lines below the headline: five figures, what the saving rests on, incidents, and the policy."""
     receipt = cast("ReceiptMessage", payload)
-    over = coverage(receipt["unpriced_calls"], receipt["calls"])
-    facts = {
-        "Calls": f"{receipt['shipped']:,} shipped, {receipt['escalated']:,} escalated, {receipt['bypassed']:,} "
-        f"bypassed triage, {receipt['errors']:,} ended in an error",
-        "Cost": f"{money(receipt['cost_per_call_usd'])} a call, {money(receipt['cost_usd'])} in all{over}",
-        "All-deep": f"{money(receipt['baseline_per_call_usd'])} a call, {money(receipt['baseline_cost_usd'])} in all"
-        f"{over} ({receipt['baseline_basis']})",
-        **_measured(receipt),
-        # A message of an older version has no cold caches.
-        **({"Cold caches": cold_cache_words(receipt)} if receipt.get("cold_cache_usd") else {}),
-        "Saving": _saving(receipt),
-        "Escalation": f"{percent(receipt['escalation_rate'])} actual ({bounds(receipt['escalation_interval'])}), "
-        f"{percent(receipt['base_escalation_rate'])} at base ({bounds(receipt['base_escalation_interval'])}), "
-        f"n {receipt['triaged']:,}",
-        "False confidence": false_confidence_words(receipt, receipt),
-        "Incidents": _incidents(receipt["incidents"]),
-        "Policy now": _policy(receipt["policy"], label),
-        "Policy changes": f"{receipt['policy_changes']:,}",
-    }
-    return [f"{name}: {text}" for name, text in facts.items()]
+    if not receipt["calls"]:
+        return [_policy(receipt, label)]
+    return [
+        *(f"{each.name.capitalize()}: {figure_words(each)}" for each in key_figures(receipt)),
+        *basis_lines(receipt),
+        *([f"All-deep by length: {all_deep_words(receipt['all_deep'])}"] if receipt["all_deep"] else []),
+        *([f"Cold caches: {cold_cache_words(receipt)}"] if receipt["cold_cache_usd"] else []),
+        *([f"Errors: {receipt['errors']:,} calls ended in an error"] if receipt["errors"] else []),
+        *([f"{incidents_title(receipt)}:"] if receipt["incident_list"] else []),
+        *(f"\u2022 {line}" for line in incident_lines(receipt, _MOST_INCIDENTS, label)),
+        _policy(receipt, label),
+    ]
 
 
 def false_confidence_words(quality: Quality, correction: Correction | None = None) -> str:
@@ -87,12 +82,6 @@ def false_confidence_words(quality: Quality, correction: Correction | None = Non
         f"({bounds(correction['corrected_false_confident_interval'])}; corrected for the grader's errors with "
         f"{correction['judge_labels']:,} labels; the grader's own rate is {rate}, {graded}; {beside})"
     )
-
-
-def _measured(receipt: ReceiptFacts) -> dict[str, str]:
-    # A message of an older version has no such figure.
-    all_deep = receipt.get("all_deep")
-    return {"All-deep by length": all_deep_words(all_deep)} if all_deep else {}
 
 
 def all_deep_words(all_deep: AllDeep) -> str:
@@ -119,34 +108,17 @@ def cold_cache_words(caches: ColdCaches) -> str:
     return f"{cost}{share}: the deep tier wrote this to its cache; with all calls, it would have read it"
 
 
-def _saving(receipt: ReceiptFacts) -> str:
-    """The saving, and the number of unpriced calls that it leaves out."""
-    grading = (
-        f"{percent(receipt['saving_after_grading'])} after the cost of grading ({money(receipt['grader_cost_usd'])})"
-    )
-    unpriced = {"calls": receipt["unpriced_calls"], "gradings": receipt["grader_unpriced"]}
-    without = [f"; {count:,} {name} are unpriced and left out" for name, count in unpriced.items() if count]
-    return f"{percent(receipt['saving'])}; {grading}{''.join(without)}"
-
-
-def _incidents(by_rule: Mapping[str, IncidentCounts]) -> str:
-    counted = [f"{rule} {each['began']}{_still(each['open'])}" for rule, each in sorted(by_rule.items())]
-    return ", ".join(counted) or "none"
-
-
-def _still(is_open: int) -> str:
-    return f" ({is_open} still open)" if is_open else ""
-
-
-def _policy(policy: Policy, label: LabelStyle) -> str:
-    """The base threshold, and the scopes whose threshold is pinned or raised."""
+def _policy(receipt: ReceiptMessage, label: LabelStyle) -> str:
+    """The base threshold, the scopes whose threshold is pinned or raised, and how many changes there were."""
+    policy, changes = receipt["policy"], receipt["policy_changes"]
     changed = {name: scope for name, scope in policy["scopes"].items() if scope["pin"] is not None or scope["causes"]}
     thresholds = [
         f"{scope_text(name, label)} {_threshold(scope)}" for name, scope in list(changed.items())[:_MOST_SCOPES]
     ]
     if rest := len(changed) - len(thresholds):
         thresholds.append(f"{rest:,} more: cheapdeep-ops threshold show")
-    return "; ".join([f"threshold {policy['threshold']:g} (base {policy['base']:g})", *thresholds])
+    counted = f"{changes or 'no'} change{'' if changes == 1 else 's'} in the period"
+    return "; ".join([f"Threshold now: {policy['threshold']:g} (base {policy['base']:g}, {counted})", *thresholds])
 
 
 def _threshold(scope: ScopePolicy) -> str:

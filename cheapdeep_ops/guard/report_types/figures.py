@@ -222,15 +222,65 @@ class AllDeep(Record):
     doubtful_share: Annotated[float, Field(description="the share of routes with comparisons of doubtful answers only")]
 
 
-class ReceiptFacts(CallFigures, CostFigures, Quality, Correction, GradingCosts, ColdCaches):
+class Savings(Record):
+    """What routing saved in a period: what the deep tier alone would have cost, less what calls and grading cost."""
+
+    saved_usd: Annotated[float | None, Field(description="negative if routing cost more; null if too few are priced")]
+    saved_interval_usd: Annotated[
+        tuple[float, float] | None, Field(description="95%; null unless calls with both answers were compared")
+    ]
+    saved_of_usd: Annotated[float | None, Field(description="what the deep tier alone would have cost")]
+    saved_share: Annotated[float | None, Field(description="the saving as a share of that")]
+    saving_basis: Annotated[
+        Literal["compared", "estimated", "unknown"],
+        Field(
+            description="what the deep tier's cost rests on: calls that both tiers answered, or the length of the "
+            "cheap answers"
+        ),
+    ]
+
+
+class PeriodBefore(CallFigures, CostFigures, FalseConfidence, Savings):
+    """The figures of the period before, which is as long; and how much rates have changed since."""
+
+    since: Moment
+    until: Moment
+    counted_since: Annotated[
+        float | None, Field(description="the store's first call, if it lies in this period: totals cover a part of it")
+    ]
+    escalation_change: Annotated[
+        tuple[float, float] | None, Field(description="95% interval for the later rate minus this one")
+    ]
+    base_escalation_change: Annotated[tuple[float, float] | None, Field(description="95%, as above")]
+    false_confident_change: Annotated[tuple[float, float] | None, Field(description="95%, as above")]
+
+
+class PeriodIncident(Record):
+    """An incident that was open in the period."""
+
+    id: int
+    rule: str
+    scope: str
+    summary: Annotated[str, Field(description="what the rule is about; empty if nothing was announced")]
+    started_at: Moment
+    resolved_at: Annotated[float | None, Field(description="null while it is open")]
+    acknowledged_by: Annotated[str, Field(description="empty: not acknowledged")]
+
+
+class ReceiptFacts(CallFigures, CostFigures, Quality, Correction, GradingCosts, ColdCaches, Savings):
     """The part of a receipt that a message has."""
 
     since: Moment
     until: Moment
+    before: Annotated[PeriodBefore | None, Field(description="null if the store has no earlier call")]
+    incident_list: Annotated[
+        list[PeriodIncident], Field(description="those that were open in the period, newest first; at most fifty")
+    ]
     baseline_basis: Annotated[str, Field(description="what the all-deep estimate rests on")]
     all_deep: Annotated[AllDeep | None, Field(description="null if no call shows how long deep answers are")]
     saving_after_grading: float | None
     policy_changes: int
+    shadow: Annotated[Shadow | None, Field(description="null if no call was tried in shadow mode")]
 
 
 class IncidentCounts(Record):
@@ -256,7 +306,6 @@ class Receipt(ReceiptFacts, CacheShares, TriageFigures, Causes):
     models: Annotated[dict[str, int], Field(description="answered calls by model")]
     tiers: list[str]
     false_confidence_by_tier: Annotated[list[TierFalseConfidence], Field(description="of each triage tier")]
-    shadow: Annotated[Shadow | None, Field(description="null if no call was tried in shadow mode")]
     funnel: Funnel
     grader: GraderState
     confidence: Annotated[dict[str, Confidence], Field(description="by route")]

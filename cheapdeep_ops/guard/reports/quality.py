@@ -88,11 +88,22 @@ def false_confidence(wrong: Estimate | None) -> FalseConfidence:
 def spending_of(connection: Connection, *, since: float, until: float) -> GradingCosts:
     """The cost of grading in the period, the second grader's part of it, and the number of unpriced grades."""
     return {
-        "grader_cost_usd": grades.spent_usd(connection, since=since, until=until)
-        + regradings.spent_usd(connection, since=since, until=until),
+        "grader_cost_usd": grading_usd(connection, since=since, until=until),
         "second_grader_cost_usd": grades.spent_usd(connection, since=since, until=until, second=True),
         "grader_unpriced": sum(each.unpriced for each in grades.tallies(connection, since=since, until=until)),
     }
+
+
+def grading_usd(connection: Connection, *, since: float, until: float) -> float:
+    """What grading cost in `[since, until)`, in US dollars."""
+    graded = grades.spent_usd(connection, since=since, until=until)
+    return graded + regradings.spent_usd(connection, since=since, until=until)
+
+
+def shipped_false_confidence(connection: Connection, *, since: float, until: float) -> FalseConfidence:
+    """False confidence of the answers that shipped in `[since, until)`."""
+    tallies = grades.tallies(connection, since=since, until=until)
+    return false_confidence(_wrong_among([each for each in tallies if each.shipped]))
 
 
 def funnel_of(connection: Connection, settings: Settings, *, answers: int, since: float, until: float) -> Funnel:

@@ -4,14 +4,16 @@ from typing import Final
 
 from cheapdeep_ops.guard.report_types.figures import (
     CacheFigures,
-    CallFigures,
     Causes,
-    CostFigures,
+    Counted,
+    FalseConfidence,
     Receipt,
     Shadow,
     TriageFigures,
 )
 from cheapdeep_ops.guard.reports.all_deep import all_deep_of
+from cheapdeep_ops.guard.reports.before import before_of, incidents_of
+from cheapdeep_ops.guard.reports.costs import call_figures, cost_figures, has_prices, mean_of, saving_of, savings_of
 from cheapdeep_ops.guard.reports.outcomes import outcomes_of
 from cheapdeep_ops.guard.reports.quality import (
     confidence_of,
@@ -23,13 +25,13 @@ from cheapdeep_ops.guard.reports.quality import (
 )
 from cheapdeep_ops.guard.reports.review import correction_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route, sampling_of
-from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.histogram import PRECISION, quantile
 from cheapdeep_ops.pricing import is_covered
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies, route_labels
 from cheapdeep_ops.store.counts import Sums
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.records import record_of
 from cheapdeep_ops.units import DAY_S
 
 LONGEST_S: Final = 100.0 * 365 * DAY_S
@@ -48,24 +50,28 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
         answers = sums.answers
         correction = correction_of(connection, settings, since=since, until=until)
         spending = spending_of(connection, since=since, until=until)
-        all_deep = all_deep_of(connection, settings, sums, since=since, until=until) if _is_covered(sums) else None
+        all_deep = all_deep_of(connection, settings, sums, since=since, until=until) if has_prices(sums) else None
         counted = counters.by_route(connection, since=since, until=until)
         by_route = route_labels.by_shown_route(connection, counted, most=settings.max_routes)
+        quality = quality_of(connection, since=since, until=until)
+        figures: Counted = {**call_figures(sums), **cost_figures(sums), **record_of(FalseConfidence, quality)}
         return {
             "since": since,
             "until": until,
             "models": dict(sums.models),
             "tiers": list(settings.tiers),
             "false_confidence_by_tier": rates_by_tier(connection, settings, since=since, until=until),
-            **call_figures(sums),
-            **cost_figures(sums),
+            **figures,
+            **savings_of(sums, all_deep, grading_usd=spending["grader_cost_usd"]),
+            "before": before_of(connection, settings, figures, since=since, until=until),
+            "incident_list": incidents_of(connection, since=since, until=until),
             "baseline_basis": BASELINE_NOTE,
             "all_deep": all_deep,
             **triage_of(sums),
             **caches_of(sums),
             **causes_of(sums),
             "shadow": shadow_of(sums),
-            **quality_of(connection, since=since, until=until),
+            **quality,
             **correction,
             # It replaces the value of `quality_of`, which does not know the labels.
             "judge_correction": "uncorrected" if correction["judge_correction_why"] else "corrected",
@@ -75,55 +81,11 @@ def receipt(store: Store, settings: Settings, *, since: float, until: float) -> 
             "confidence": confidence_of(connection, settings, since=since, until=until),
             "sampling": sampling_of(connection, settings, answers=answers, since=since, until=until),
             "reach": reach_by_route(connection, settings, until),
-            "saving_after_grading": _saving(sums, spending["grader_cost_usd"]),
+            "saving_after_grading": saving_of(sums, spending["grader_cost_usd"]),
             "outcomes": outcomes_of(connection, since=since, until=until),
             "routes": {name: counts.calls for name, counts in sorted(by_route.items())},
             "policy_changes": policies.count_applied(connection, since=since, until=until),
         }
-
-
-def call_figures(sums: Sums) -> CallFigures:
-    """Calls, and how many of them shipped, escalated, bypassed triage and failed."""
-    actual = Proportion(hits=sums.escalated, n=sums.triaged)
-    base = Proportion(hits=sums.base_escalated, n=sums.triaged)
-    return {
-        "calls": sums.calls,
-        "triaged": sums.triaged,
-        "shipped": sums.shipped,
-        "escalated": sums.escalated,
-        "escalation_rate": actual.rate,
-        "escalation_interval": actual.interval(),
-        "base_escalation_rate": base.rate,
-        "base_escalation_interval": base.interval(),
-        "withheld": sums.withheld,
-        "bypassed": sums.bypassed,
-        "errors": sums.errors,
-    }
-
-
-def cost_figures(sums: Sums) -> CostFigures:
-    """Cost and saving in US dollars, over the calls whose cost and baseline are both known.
-
-    Means and saving are unknown if fewer than half of the calls are priced; see `is_covered`.
-    """
-    return {
-        "cost_usd": sums.cost_usd,
-        "baseline_cost_usd": sums.baseline_usd,
-        "cost_per_call_usd": _mean(sums, sums.cost_usd, of=sums.calls, unpriced=sums.unpriced),
-        "baseline_per_call_usd": _mean(sums, sums.baseline_usd, of=sums.calls, unpriced=sums.unpriced),
-        "saving": _saving(sums, 0.0),
-        "unpriced_calls": sums.unpriced,
-    }
-
-
-def _mean(sums: Sums, usd: float, *, of: int, unpriced: int) -> float | None:
-    """The mean cost of `of` calls of the period over their priced ones, in US dollars; None if too few have a price."""
-    # Unpriced calls have no cost in the sum, so the mean must not count them.
-    return usd / (of - unpriced) if _is_covered(sums) and is_covered(unpriced=unpriced, of=of) else None
-
-
-def _is_covered(sums: Sums) -> bool:
-    return is_covered(unpriced=sums.unpriced, of=sums.calls)
 
 
 def triage_of(sums: Sums) -> TriageFigures:
@@ -131,7 +93,9 @@ def triage_of(sums: Sums) -> TriageFigures:
     replies = sums.triage_replies
     return {
         "triage_cost_usd": sums.triage_cost_usd,
-        "triage_cost_per_call_usd": _mean(sums, sums.triage_cost_usd, of=sums.triaged, unpriced=sums.unpriced_triaged),
+        "triage_cost_per_call_usd": mean_of(
+            sums, sums.triage_cost_usd, of=sums.triaged, unpriced=sums.unpriced_triaged
+        ),
         "triage_input_tokens_per_call": _share(sums.triage_input_tokens, replies),
         "triage_output_tokens_per_call": _share(sums.triage_output_tokens, replies),
         "added_latency_p50_s": quantile(sums.added_latency, 0.5),
@@ -158,7 +122,7 @@ def _cold_cache_usd(sums: Sums) -> float | None:
     """US dollars; None if too few calls have a price, or if calls escalated and the deep tier reported no usage."""
     # Without usage of the deep tier, a cost of 0 would only mean that none was reported.
     is_reported = sums.deep_replies or not sums.escalated
-    return sums.cold_cache_usd if is_reported and _is_covered(sums) else None
+    return sums.cold_cache_usd if is_reported and has_prices(sums) else None
 
 
 def _share(tokens: int, of: int) -> float | None:
@@ -183,17 +147,11 @@ def shadow_of(sums: Sums) -> Shadow | None:
     if not sums.shadowed:
         return None
     calls, unpriced = sums.shadowed, sums.unpriced_shadowed
-    is_known = sums.shadow_baseline_nusd and _is_covered(sums) and is_covered(unpriced=unpriced, of=calls)
+    is_known = sums.shadow_baseline_nusd and has_prices(sums) and is_covered(unpriced=unpriced, of=calls)
     return {
         "calls": calls,
         "unpriced_calls": unpriced,
-        "cost_per_call_usd": _mean(sums, sums.shadow_cost_usd, of=calls, unpriced=unpriced),
-        "baseline_per_call_usd": _mean(sums, sums.shadow_baseline_usd, of=calls, unpriced=unpriced),
+        "cost_per_call_usd": mean_of(sums, sums.shadow_cost_usd, of=calls, unpriced=unpriced),
+        "baseline_per_call_usd": mean_of(sums, sums.shadow_baseline_usd, of=calls, unpriced=unpriced),
         "saving": 1 - sums.shadow_cost_nusd / sums.shadow_baseline_nusd if is_known else None,
     }
-
-
-def _saving(sums: Sums, grading_usd: float) -> float | None:
-    """The share of the all-deep cost that was saved; negative if routing cost more, None if too few are priced."""
-    is_known = sums.baseline_nusd and _is_covered(sums)
-    return 1 - (sums.cost_usd + grading_usd) / sums.baseline_usd if is_known else None

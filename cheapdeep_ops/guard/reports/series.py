@@ -4,8 +4,8 @@ from typing import Final
 
 from cheapdeep_ops.guard.report_types.figures import Latest
 from cheapdeep_ops.guard.report_types.steps import Point, Series
+from cheapdeep_ops.guard.reports.costs import call_figures, cost_figures
 from cheapdeep_ops.guard.reports.quality import false_confidence, quality_of
-from cheapdeep_ops.guard.reports.receipt import call_figures, cost_figures
 from cheapdeep_ops.guard.statistics.intervals import weighted
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, grades

@@ -129,11 +129,18 @@ def difference(later: Estimate, earlier: Estimate, confidence: float) -> tuple[f
 
     Source: Newcombe (1998), Statistics in Medicine 17, 873, method 10.
     """
-    (low, high), (before_low, before_high) = later.interval(confidence), earlier.interval(confidence)
-    change = later.rate - earlier.rate
+    return difference_of(later.rate, later.interval(confidence), earlier.rate, earlier.interval(confidence))
+
+
+def difference_of(
+    later: float, later_interval: tuple[float, float], earlier: float, earlier_interval: tuple[float, float]
+) -> tuple[float, float]:
+    """The interval for one rate minus another, from the Wilson intervals of both; see `difference`."""
+    (low, high), (before_low, before_high) = later_interval, earlier_interval
+    change = later - earlier
     return (
-        change - math.hypot(later.rate - low, before_high - earlier.rate),
-        change + math.hypot(high - later.rate, earlier.rate - before_low),
+        change - math.hypot(later - low, before_high - earlier),
+        change + math.hypot(high - later, earlier - before_low),
     )
 
 
