@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """The hour of Monday (UTC) at which the receipt is sent; later if no guard runs at that time."""
     grafana_url: Annotated[str | None, Field(repr=False)] = None
     """The URL of Grafana; messages then link to the incident's time window on the dashboard."""
+    environment: Annotated[str, AfterValidator(filled_text), Field(max_length=40)] | None = None
+    """The environment's name, such as `production`; people see it with what they look at."""
     console_url: Annotated[str | None, Field(repr=False)] = None
     """The URL of the guard's console; messages then link to the incident there."""
     runbook_url: Annotated[str | None, Field(repr=False)] = None

@@ -64,6 +64,7 @@ class Page:
         """A page as PNG, from its top to its end or to a height."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.open(url)
+        self.wait("!document.body.innerText.includes('Loading...')", seconds=120)
         # What is drawn on a canvas, and fonts, come a moment after the heading.
         self.run("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 1000)))")
         height = min(self.run("document.documentElement.scrollHeight"), most_height)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.cli.render.terminal import receipt_facts
 from cheapdeep_ops.demo.report import money_of
-from cheapdeep_ops.guard.console.text import figures
+from cheapdeep_ops.guard.console.tiles import saving
 from cheapdeep_ops.guard.formatting import coverage
 from cheapdeep_ops.guard.notify.messages import details, headline
 from cheapdeep_ops.guard.reports.costs import cost_figures
@@ -145,7 +145,7 @@ def test_one_unpriced_call_is_told_wherever_costs_are_shown(capsys, settings, st
     assert found["saving"] is not None
     facts = receipt_facts(found)
     assert all(over in facts[name] for name in ("blended", "all-deep", "saving"))
-    assert over in figures(found)["cost"]
+    assert over in saving([found]).note
     payload = message_of(store, settings, since=0.0, until=decisions[-1].started_at + 5)
     assert over in headline(payload)
     assert [line for line in details(payload) if "1 of 3 calls have no price and are left out" in line]

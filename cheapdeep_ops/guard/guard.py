@@ -16,7 +16,7 @@ from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
 from cheapdeep_ops.guard.label_places import LabelPlaces
-from cheapdeep_ops.guard.lease import Lease, Leases
+from cheapdeep_ops.guard.lease import EVALUATE, Lease, Leases
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.pictures.uploads import Pictures
@@ -32,7 +32,6 @@ from cheapdeep_ops.units import DAY_S
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
-EVALUATE: Final = "evaluate"
 DELIVER: Final = "deliver"
 GRADE: Final = "grade"
 RETAIN: Final = "retain"

@@ -18,6 +18,9 @@ from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.leases import LeaseState
 
 _log: Final = logging.getLogger(__name__)
+EVALUATE: Final = "evaluate"
+"""The part of the work that evaluates the rules."""
+
 STUCK_S: Final = 300.0
 """A run that has written nothing for so long is stuck: its lease is no longer renewed, so that another guard acts.
 

@@ -36,6 +36,7 @@ from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.outages import OutageLog
+from cheapdeep_ops.guard.reports.liveness import stale_after_s
 from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
@@ -337,7 +338,7 @@ class Service:
 
     def _missing(self) -> str:
         """Why the guard is not ready; empty if it is ready."""
-        last, limit_s = self.guard.last_evaluation, 3 * self._settings.evaluate_every_s + 5
+        last, limit_s = self.guard.last_evaluation, stale_after_s(self._settings.evaluate_every_s)
         if last is None:
             return "no evaluation yet, or another guard holds the lease"
         age_s = self._clock() - last

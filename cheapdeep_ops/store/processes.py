@@ -21,6 +21,7 @@ __all__ = [
     "mark_stopped",
     "processes",
     "running_guards",
+    "seen_at",
     "store_time",
 ]
 
@@ -42,6 +43,12 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
     seen: float | None = connection.execute(
         select(func.max(_PROCESS.c.seen_at)).where(_PROCESS.c.kind == kind)
     ).scalar()
+    return seen
+
+
+def seen_at(connection: Connection, process: str) -> float | None:
+    """When this process last wrote a heartbeat (Unix time); None if it never did."""
+    seen: float | None = connection.execute(select(_PROCESS.c.seen_at).where(_PROCESS.c.process == process)).scalar()
     return seen
 
 

@@ -30,7 +30,7 @@ from cheapdeep_ops import Settings
 from cheapdeep_ops.cli.render.receipt_page import html_receipt
 from cheapdeep_ops.guard.console.charts_page import PERIODS, drawn_of
 from cheapdeep_ops.guard.console.layout import ConsoleContext
-from cheapdeep_ops.guard.console.pages import _overview_of
+from cheapdeep_ops.guard.console.overview import overview_of
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.notify.log import LogSender
@@ -300,7 +300,7 @@ def parts_of(store: Store, settings: Settings, now: float) -> Mapping[str, Calla
         "status": lambda: status(store, settings, now),
         "metrics page": lambda: page(collector),
         "metrics page, a quarter of all routes with new calls": scrape,
-        "console: overview": lambda: _overview_of(context),
+        "console: overview": lambda: overview_of(context),
         "console: charts, all routes, 1 hour": lambda: drawn_of(context, "*", first),
         "console: charts, one route, 1 hour": lambda: drawn_of(context, "route-1", first),
         "console: charts, all routes, 30 days": lambda: drawn_of(context, "*", PERIODS["30 days"]),

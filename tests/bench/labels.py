@@ -32,7 +32,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from cheapdeep_ops import Settings
 from cheapdeep_ops.errors import StoreBusyError
-from cheapdeep_ops.guard.console.charts_page import shown_routes
+from cheapdeep_ops.guard.console.routes import shown_routes
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.label_places import LabelPlaces

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from fastapi.testclient import TestClient
@@ -61,14 +62,17 @@ async def visit_school(school):
 async def visiting(town):
     async with user_simulation() as user:
         user.http_client.cookies.set(COOKIE, new_cookie())
+        # A busy machine needs longer than three looks.
+        user.should_see = partial(type(user).should_see, user, retries=200)
 
-        async def opened(path, ticks=time.monotonic, **changes):
+        async def opened(path, ticks=time.monotonic, patience_s=60.0, **changes):
             if changes or not Client.page_routes:
                 settings = town.settings.model_copy(update=changes)
                 access = Access(settings, monotonic=ticks)
                 desk = ConsoleContext(
-                    store=town.store, settings=settings, clock=town.clock, access=access, refresh_s=0.02
-                )
+                    store=town.store, settings=settings, clock=town.clock, access=access, refresh_s=0.02,
+                    patience_s=patience_s,
+                )  # fmt: skip
                 add_pages(desk)
             await user.open(path)
             return user
@@ -101,8 +105,18 @@ async def test_the_first_page_says_what_is_so_with_interval_and_n(town, visit):
     town.run(60, CALM)
     user = await visit("/")
     await user.should_see("No alert fires.")
-    await user.should_see("10.0% (7.8% to 12.7%, n 600)")
-    await user.should_see("unknown: n 0; by the grader, uncorrected")
+    await user.should_see("All well")
+    await user.should_see("10.0%")
+    await user.should_see("last hour; limit 35.0%; 95%: 7.8% to 12.7%, n 600")
+    await user.should_see("no answer was graded in 24 hours")
+    (row,) = routes_of(user)
+    assert (row["route"], row["calls"], row["base_text"]) == ("support", 600, "10.0% (7.8% to 12.7%, n 600)")
+    assert (row["threshold"], row["base_over"], row["wrong_text"]) == ("0.8", False, "not graded")
+
+
+def routes_of(user):
+    (table,) = user.find(kind=ui.table).elements
+    return table.rows
 
 
 async def test_a_route_leads_to_what_each_rule_waits_for(town, visit):
@@ -116,22 +130,58 @@ async def test_a_route_leads_to_what_each_rule_waits_for(town, visit):
 async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, visit):
     town.run(60, STORM, cls="invoice")
     user = await visit("/")
-    await user.should_see("EscalationStorm firing")
-    await user.should_see("Cause:")
-    await user.should_see("0.9, held by EscalationStorm")
+    await user.should_see("Storm on support")
+    await user.should_see("acknowledge incident 1 so that others know")
+    await user.should_see("Why")
+    await user.should_see("0.9 on support; else 0.8")
+    (row,) = routes_of(user)
+    assert (row["threshold"], row["base_over"]) == ("0.9, held by EscalationStorm", True)
     user = await visit("/incidents")
     await user.should_see("1 EscalationStorm")
     user = await visit("/incidents/1")
-    await user.should_see("Incident 1: EscalationStorm")
-    await user.should_see("Policy changes")
-    await user.should_see("raise")
+    await user.should_see("Incident 1: Storm on support")
+    await user.should_see("Timeline")
+    await user.should_see("invoice")
+    titles = [each.props["title"] for each in user.find(kind=ui.timeline_entry).elements]
+    assert "Threshold 0.8 \u2192 0.9" in titles
+    assert "Said: started" in titles
+
+
+async def test_figures_of_an_incident_are_those_of_now_and_not_those_of_its_message(town, visit):
+    town.run(60, STORM)
+    town.run(45, [0.5] * 10)
+    user = await visit("/")
+    with town.store.reading() as connection:
+        (alert,) = [each for each in incidents.alerts(connection) if each["state"] == "firing"]
+        (incident,) = incidents.incidents(connection)
+    now, said = (f"{each['signal']['rate']:.1%} of the calls" for each in (alert, incident["announced"]))
+    assert now != said
+    await user.should_see(now)
+    await user.should_not_see(said)
+
+
+async def test_every_page_says_when_the_guard_has_stopped_evaluating(town, visit):
+    town.run(60, STORM)
+    user = await visit("/")
+    await user.should_see("Storm on support")
+    await user.should_not_see("No guard evaluates")
+    town.clock.advance(120)
+    await user.should_see("The guard does not evaluate")
+    await user.should_see("1 alert fired then")
+    town.look()
+    await user.should_see("Storm on support")
+
+
+async def test_a_page_says_in_which_environment_it_is(town, visit):
+    user = await visit("/", environment="staging")
+    await user.should_see("staging")
 
 
 async def test_what_changes_is_seen_without_loading_the_page_again(town, visit):
     user = await visit("/")
     await user.should_see("No alert fires.")
     town.run(60, STORM)
-    await user.should_see("EscalationStorm firing", retries=20)
+    await user.should_see("Storm on support")
 
 
 @pytest.mark.thorough
@@ -175,6 +225,16 @@ async def test_a_store_out_of_reach_is_said_in_place_of_figures(town, visit, tmp
         (tmp_path / leftover).unlink(missing_ok=True)
     user = await visit("/incidents")
     await user.should_see("is no SQLite file")
+    await user.should_see("The console cannot read the store")
+    await user.should_see("cheapdeep-ops doctor says what is wrong")
+
+
+async def test_a_page_with_a_slow_store_says_that_it_loads_until_it_has_read(town, visit):
+    town.look()
+    user = await visit("/", patience_s=0.0, environment="test")
+    await user.should_see("Loading...")
+    await user.should_see("All well")
+    await user.should_not_see("Loading...")
 
 
 async def test_charts_show_a_route_over_a_period_that_is_chosen(town, visit):
@@ -184,7 +244,13 @@ async def test_charts_show_a_route_over_a_period_that_is_chosen(town, visit):
     await user.should_see("Escalation rate, in percent")
     canvas = canvases(user)[0]
     assert lines_of(canvas)["at base"][-1] == pytest.approx(10, abs=1)
-    assert canvas.options["series"][0]["markLine"]["data"] == [{"yAxis": 35.0}]
+    limit, raised = canvas.options["series"][0]["markLine"]["data"]
+    assert (limit["yAxis"], raised["label"]["formatter"]) == (35.0, "threshold 0.9")
+    ((begun, _),) = canvas.options["series"][0]["markArea"]["data"]
+    assert begun["label"]["formatter"] == "#1"
+    low, width = (lines_of(canvas)[name] for name in ("", "95% interval"))
+    assert low[-1] < 10 < low[-1] + width[-1]
+    await user.should_see("set by a rule")
     (route,) = [each for each in user.find(kind=ui.select).elements if each.value == "*"]
     route.set_value("support")
     await seen(lambda: lines_of(canvas)["at base"][-1] is None)
@@ -208,38 +274,61 @@ async def seen(is_so):
 
 
 async def test_a_person_pins_and_releases_with_name_and_reason(town, visit):
+    town.run(2, [0.95], route="support")
     user = await sign_in(visit, "/policy", name=" ann ")
-    await user.should_see("Signed in as ann", retries=20)
-    user.find(marker="pin-route").clear().type("support")
+    await user.should_see("Signed in as ann")
+    choose(user, "pin-route", "support")
     user.find(marker="pin-threshold").elements.pop().set_value(0.7)
-    user.find("Pin").click()
+    user.find(marker="do-pin").click()
     await user.should_see("why: Value error")
     assert changes_of(town) == []
     user.find(marker="pin-why").type("checking refunds")
-    user.find("Pin").click()
-    await user.should_see("0.7, pinned by a person", retries=20)
+    user.find(marker="do-pin").click()
+    await user.should_see("0.7, pinned by a person")
     assert town.threshold() == 0.7
-    user.find("Release").click()
-    await user.should_see("* is not pinned; pinned scopes: support")
-    user.find(marker="release-route").clear().type("support")
-    user.find("Release").click()
-    await user.should_see("unpin", retries=20)
+    user.find(marker="release-the-pin-of-route-support").click()
+    await user.should_see("Release the pin of route support")
+    user.find("Release it").click()
+    await user.should_see("unpin")
     assert town.threshold() == 0.8
     assert changes_of(town) == [("unpin", "support", "ann", ""), ("pin", "support", "ann", "checking refunds")]
 
 
-async def test_a_misspelt_route_is_refused_on_the_page_unless_it_is_said_to_be_new(town, visit):
+def choose(user, marker, route):
+    (select,) = user.find(marker=marker).elements
+    assert route in select.options
+    select.set_value(route)
+
+
+async def test_a_person_pins_the_threshold_where_the_incident_is_told(town, visit):
+    town.run(60, STORM)
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in as ann")
+    user = await visit("/")
+    user.find(marker="pin-threshold-incident-1").click()
+    await user.should_see("Pin the threshold of route support")
+    user.find(marker="pin-choice").elements.pop().set_value(0.8)
+    user.find(marker="pin-dialog-why").type("a known prompt")
+    user.find("Pin it").click()
+    await user.should_see("Pinned until a person releases it")
+    assert changes_of(town)[0] == ("pin", "support", "ann", "a known prompt")
+    assert town.threshold() == 0.8
+
+
+async def test_a_route_that_no_call_has_named_is_pinned_by_a_deliberate_act_alone(town, visit):
     town.run(2, [0.95], route="support")
     user = await sign_in(visit, "/policy")
     await user.should_see("Signed in as ann")
-    user.find(marker="pin-route").clear().type("suport")
+    (select,) = user.find(marker="pin-route").elements
+    assert dict(select.options) == {"*": "all routes", "support": "support"}
+    user.find(marker="pin-new-name").type("suport")
     user.find(marker="pin-why").type("trial")
-    user.find("Pin").click()
+    user.find(marker="do-pin").click()
     await user.should_see("no call has named the route suport: did you mean support?")
     assert changes_of(town) == []
-    user.find(marker="pin-new-route").click()
-    user.find("Pin").click()
-    await user.should_see("no call has named the route suport yet", retries=20)
+    user.find(marker="pin-is-new").click()
+    user.find(marker="do-pin").click()
+    await user.should_see("no call has named the route suport yet")
     assert changes_of(town) == [("pin", "suport", "ann", "trial")]
 
 
@@ -250,7 +339,7 @@ async def test_a_threshold_that_is_none_is_refused(town, visit, threshold):
     await user.should_see("Signed in")
     user.find(marker="pin-threshold").elements.pop().set_value(threshold)
     user.find(marker="pin-why").type("trial")
-    user.find("Pin").click()
+    user.find(marker="do-pin").click()
     await user.should_see("threshold: Input should be")
     assert changes_of(town) == []
 
@@ -284,18 +373,18 @@ async def test_a_named_token_opens_what_its_role_allows_and_its_revocation_ends_
     await user.should_see("This token is wrong")
     for name, refusal in (("reader", "does not have the role act"), ("team", "is limited to other routes")):
         user = await sign_in(visit, "/policy", token=name, **known)
-        await user.should_see(f"Signed in as {name} (ann): this token {refusal}", retries=20)
+        await user.should_see(f"Signed in as {name} (ann): this token {refusal}")
         await user.should_not_see(marker="pin-why")
     user = await sign_in(visit, "/policy", token="bob", name="mallory", **known)
-    await user.should_see("Signed in as bob", retries=20)
+    await user.should_see("Signed in as bob")
     user.find(marker="pin-why").type("trial")
-    user.find("Pin").click()
-    await user.should_see("Pinned until a person releases it", retries=20)
+    user.find(marker="do-pin").click()
+    await user.should_see("Pinned until a person releases it")
     assert changes_of(town) == [("pin", "*", "bob (mallory)", "trial")]
     change(path, lambda text: without_token(text, "bob"))
-    user.find(marker="release-why").type("trial")
-    user.find("Release").click()
-    await user.should_see("Please load this page again and sign in", retries=20)
+    user.find(marker="pin-why").type("trial")
+    user.find(marker="do-pin").click()
+    await user.should_see("Please load this page again and sign in")
     user = await visit("/review")
     await user.should_see("Sign in")
     assert len(changes_of(town)) == 1
@@ -306,7 +395,7 @@ async def test_a_form_that_outlives_its_session_changes_nothing(town, visit):
     await user.should_see("Signed in as ann")
     SESSIONS.end(user.http_client.cookies[COOKIE])
     user.find(marker="pin-why").type("trial")
-    user.find("Pin").click()
+    user.find(marker="do-pin").click()
     await user.should_see("Please load this page again and sign in")
     assert changes_of(town) == []
 
@@ -320,7 +409,7 @@ async def test_off_loopback_nothing_at_all_is_shown_without_a_token(town, visit)
         await user.should_not_see("hush")
         assert "hush" not in (await user.http_client.get(path)).text, path
     user = await sign_in(visit, "/", host="0.0.0.0")
-    await user.should_see("route hush", retries=20)
+    await user.should_see("0.9 on hush")
 
 
 async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(school, visit_school):
@@ -335,7 +424,7 @@ async def test_content_needs_a_token_and_is_labelled_without_the_judges_verdict(
     user.find("Skip").click()
     user.find("Incorrect").click()
     await user.should_see("Labelled incorrect")
-    await user.should_see("1, by ann", retries=20)
+    await user.should_see("1, by ann")
     with school.store.reading() as connection:
         (vote,) = labels.votes(connection, grader_version(school.settings))
     assert vote.verdict == "incorrect"
@@ -362,7 +451,7 @@ async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, p
     await user.should_see("why: Value error")
     user.find(marker="ack-why").type(EVIL)
     user.find("Acknowledge it").click()
-    await user.should_see("Acknowledged by ann, 20", retries=20)
+    await user.should_see("Acknowledged by ann: ")
     await user.should_see(plain(EVIL, 240))
     with town.store.reading() as connection:
         (found,) = incidents.incidents(connection)
@@ -390,12 +479,12 @@ async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, pa
     assert silences_of(town) == []
     user.find(marker="silence-for").clear().type("90m")
     user.find("Silence it").click()
-    await user.should_see("EscalationStorm in route support is silenced until 20", retries=20)
+    await user.should_see("EscalationStorm in route support is silenced by ann: new prompt; until")
     assert silences_of(town) == [("EscalationStorm", "support", "ann", "new prompt")]
     user.find(marker="end-silence-1").click()
     await user.should_see("End silence 1")
     user.find("End it").click()
-    await user.should_see("Silence 1 has ended", retries=20)
+    await user.should_see("Silence 1 has ended")
     assert silences_of(town) == []
 
 
@@ -409,10 +498,10 @@ async def test_a_silence_of_every_route_is_made_ahead_and_ends_by_itself(town, v
     await user.should_see("Silence it")
     user.find(marker="silence-why").type("deploying")
     user.find("Silence it").click()
-    await user.should_see("EscalationStorm in all routes is silenced until", retries=20)
+    await user.should_see("EscalationStorm in all routes is silenced by ann: deploying; until")
     assert silences_of(town) == [("EscalationStorm", None, "ann", "deploying")]
     town.clock.advance(7_200)
-    await user.should_see("No rule is silenced.", retries=20)
+    await user.should_see("No rule is silenced.")
 
 
 @pytest.mark.thorough
@@ -421,7 +510,7 @@ async def test_what_is_over_is_told_without_buttons(town, visit):
     town.run(500, CALM)
     user = await visit("/incidents/1")
     await user.should_see("Not acknowledged")
-    await user.should_see("EscalationStorm resolved")
+    await user.should_see("Back to ")
     await user.should_not_see(marker="acknowledge-incident-1")
     await user.should_not_see(marker="silence-incident-1")
 
@@ -449,10 +538,10 @@ async def test_what_is_normal_is_learned_anew_on_request(school, visit_school):
     user = await sign_in(visit_school, "/policy")
     await user.should_see("being learned: 40 grades")
     await user.should_see("Signed in as ann")
-    user.find(marker="relearn-route").type("support")
+    choose(user, "relearn-route", "support")
     user.find(marker="relearn-why").type("new product line")
     user.find("Relearn what is normal").click()
-    await user.should_see("being learned: 0 grades", retries=20)
+    await user.should_see("being learned: 0 grades")
     await user.should_see("new product line")
 
 
@@ -470,7 +559,7 @@ def client(town, inbox):
 
 
 def test_the_console_stands_beside_the_api_and_guards_its_name_as_well(client):
-    assert "No alert fires." in client.get("/").text
+    assert "The guard does not evaluate" in client.get("/").text
     assert client.get("/api/v1/status").json()["policy"]["threshold"] == 0.8
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/nosuch").status_code == 404

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -68,17 +69,18 @@ def acknowledge(page):
     page.see("Signed in as ann")
     assert faults_of(page) == []
     page.click("ACKNOWLEDGE IT")
-    page.see("Acknowledged by ann, ")
-    page.see(": looking <b>into</b> it")
+    page.see("Acknowledged by ann: looking <b>into</b> it")
 
 
 def silence_for_a_moment(page):
     page.click("SILENCE")
     page.fill("Duration (30m, 2h, 7d)", "90m")
     page.fill("Why", "new prompt")
+    # A note that is about to go has too little contrast.
+    page.wait("!document.querySelector('.q-notification')")
     assert faults_of(page) == []
     page.click("SILENCE IT")
-    page.see("EscalationStorm in route support is silenced until ")
+    page.see("EscalationStorm in route support is silenced by ann: new prompt; until")
     page.click("END")
     page.click("END IT")
     page.see("No rule is silenced.")
@@ -88,27 +90,34 @@ def silence_for_a_moment(page):
 def test_in_a_browser_a_storm_is_seen_live_and_a_person_acknowledges_pins_labels_and_releases(school, url, page):
     school.teach(40, 0.5)
     page.open(f"{url}/")
-    page.see("No alert fires.")
+    page.see("All well")
+    page.see("Live, ")
     school.run(120, STORM)
+    page.see("Storm on support")
     page.see("0.9, held by EscalationStorm")
     page.see("Not acknowledged")
+    page.wait("document.querySelector('[role=img] canvas')")
     assert faults_of(page) == []
     acknowledge(page)
     silence_for_a_moment(page)
     page.open(f"{url}/incidents/1")
-    page.see("Acknowledged by ann, ")
+    page.see("Acknowledged by ann: ")
+    page.see("Incident 1: Storm on support")
+    page.wait("document.title.startsWith('Incident 1: Storm on support')")
     assert faults_of(page) == []
     page.open(f"{url}/charts")
     page.wait("document.querySelectorAll('canvas').length === 4")
     assert faults_of(page) == []
     page.open(f"{url}/policy")
     page.see("Signed in as ann")
+    page.see("Signed in: ann")
     page.fill("Threshold", "0.85")
     page.fill("Why", "checking <b>refunds</b>")
     page.click("PIN")
     page.see("0.85, pinned by a person")
     page.see("checking <b>refunds</b>")
     page.click("RELEASE")
+    page.click("RELEASE IT")
     page.see("unpin")
     assert faults_of(page) == []
     page.open(f"{url}/review")
@@ -129,6 +138,47 @@ def test_in_a_browser_a_storm_is_seen_live_and_a_person_acknowledges_pins_labels
     ]  # fmt: skip
 
 
+def sort_by_keyboard(page):
+    head = "[...document.querySelectorAll('th')].find(each => each.innerText.includes('calls,'))"
+    page.wait(head)
+    for wanted in ("ascending", "descending"):
+        page.run(f"{head}.focus()")
+        page.press("Enter", 13)
+        page.wait(f"{head}.ariaSort === '{wanted}'")
+
+
+def test_in_a_browser_data_turn_grey_and_are_called_stale_while_no_guard_evaluates(school, url, page):
+    school.run(30, STORM)
+    page.open(f"{url}/")
+    page.see("Live, ")
+    grey = "getComputedStyle(document.querySelector('.fades')).filter === 'grayscale(1)'"
+    page.wait(f"!({grey})")
+    school.clock.advance(300)
+    page.see("Stale, 5 min ago")
+    page.see("The guard does not evaluate")
+    page.wait(grey)
+    assert faults_of(page) == []
+    school.look()
+    page.see("Live, ")
+    page.wait(f"!({grey})")
+
+
+def test_in_a_browser_times_are_in_the_readers_zone_with_utc_on_hover(school, url, page):
+    school.run(60, STORM)
+    page.send("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+    page.open(f"{url}/incidents")
+    page.wait("document.querySelector('td time')?.innerText.endsWith(' ago)')")
+    shown, said = page.run("(each => [each.innerText, each.title])(document.querySelector('td time'))")
+    utc = datetime.fromtimestamp(alert_of(school)["started_at"], UTC)
+    assert said == f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    assert f"{utc + timedelta(hours=5.5):%H:%M} (" in shown
+
+
+def alert_of(school):
+    with school.store.reading() as connection:
+        return incidents.incidents(connection)[0]
+
+
 def test_in_a_browser_an_alert_is_silenced_by_keyboard_alone(school, url, page):
     school.run(120, STORM)
     page.open(f"{url}/policy")
@@ -137,6 +187,7 @@ def test_in_a_browser_an_alert_is_silenced_by_keyboard_alone(school, url, page):
     page.open(f"{url}/")
     button = "[...document.querySelectorAll('button')].find(each => each.innerText.trim() === 'SILENCE')"
     page.wait(button)
+    sort_by_keyboard(page)
     page.run(f"{button}.focus()")
     page.press("Enter", 13)
     page.wait("document.activeElement.ariaLabel === 'Why'")
@@ -148,7 +199,7 @@ def test_in_a_browser_an_alert_is_silenced_by_keyboard_alone(school, url, page):
     page.send("Input.insertText", text="by hand")
     page.press("Tab", 9)
     page.press("Enter", 13)
-    page.see("EscalationStorm in route support is silenced until ")
+    page.see("EscalationStorm in route support is silenced by ann: by hand; until")
     with school.store.reading() as connection:
         (found,) = active_silences(connection, school.clock())
     assert (found["author"], found["why"]) == ("ann", "by hand")

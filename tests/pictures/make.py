@@ -22,6 +22,7 @@ from cheapdeep_ops.cli.render import runs
 from cheapdeep_ops.cli.render.live import panel
 from cheapdeep_ops.demo.show import STORM, Phase, Snapshot, run_demo
 from cheapdeep_ops.guard.notify.slack import BotSender
+from cheapdeep_ops.store.incidents import incidents
 from cheapdeep_ops.testing import SimulatedSlack
 from cheapdeep_ops.testing.slack.file_store import SlackFile
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
@@ -30,6 +31,7 @@ from tests.console import serving_console
 from tests.grafana.preview import pictures, serving, shrink
 from tests.grafana.world import HOUR, START, Fleet
 from tests.pictures import reports
+from tests.pictures.console import photograph_console
 
 HERE: Final = Path(__file__).parent
 TO: Final = HERE.parents[1] / ".github" / "pictures"
@@ -38,6 +40,7 @@ ADDRESSES: Final = {
     "grafana_url": "https://grafana.example.com",
     "console_url": "https://guard.example.com",
     "runbook_url": "https://wiki.example.com/cheapdeep",
+    "environment": "production",
 }
 COLUMNS: Final = 118
 MESSAGE_HEIGHT: Final = 640
@@ -139,8 +142,10 @@ def storm(to: Path) -> None:
         made = reports.report(page, fleet.store, fleet.settings, fleet.clock(), to=to, scratch=folder / "report")
         reports.status_screen(fleet.store, fleet.settings, fleet.clock(), to / "status.svg")
         url = open_.enter_context(serving_console(fleet.store, fleet.settings, fleet.clock, fleet.collector))
-        (to / "console.png").write_bytes(page.photograph(f"{url}/", width=1200))
-    shrink([to / "slack.png", to / "console.png", *made])
+        with fleet.store.reading() as connection:
+            storm_id = incidents(connection, limit=1)[0]["id"]
+        files = photograph_console(page, url, to, incident=storm_id)
+    shrink([to / "slack.png", *files, *made])
 
 
 def main() -> None:

@@ -1,89 +1,202 @@
-"""The charts: a series in, options of ECharts out. No option has text from a user."""
+"""The charts: figures in steps in, options of ECharts out. No option has text from a user."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+from cheapdeep_ops.guard.console.theme import BAND, BLUE, FAINT_LINES, GREY, ORANGE, RED
+from cheapdeep_ops.guard.formatting import percent
 from cheapdeep_ops.guard.report_types.steps import Point, Series
 
 Options = dict[str, Any]
 """Options of ECharts; not typed, because ECharts has thousands of them."""
 
-_BLUE: Final = "#3b82c4"
-_GREY: Final = "#808a94"
-_ORANGE: Final = "#d97706"
-_RED: Final = "#dc4c4c"
-_BROAD: Final = 5
+Value = Callable[[Point], float | None]
+_BROAD: Final = 4
 """Pixels: wide enough to be visible when another line covers this one."""
 
-_LINES: Final = "rgba(128, 138, 148, 0.25)"
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A change of a threshold: its time (Unix seconds) and the threshold since then; `is_human` for a person's."""
+
+    at: float
+    threshold: float
+    is_human: bool = False
 
 
-def escalation(series: Series) -> Options:
-    """The escalation rate at base, the actual rate, and the limit, in percent."""
-    points = series["points"]
-    base = _line("at base", _ORANGE, points, lambda point: point["base_escalation_rate"])
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An incident: its number, its start and its end (Unix seconds), None while it is open.
+
+    `about` is the signal of its rule.
+    """
+
+    incident: int
+    since: float
+    until: float | None
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What happened while the figures of a chart were counted."""
+
+    changes: tuple[Mark, ...] = ()
+    incidents: tuple[Span, ...] = ()
+
+
+NO_MARKS: Final = Marks()
+
+
+def escalation(series: Series, marks: Marks = NO_MARKS) -> Options:
+    """The escalation rate at base with its 95% interval, the actual rate, and the limit, in percent."""
+    points = [point for point in series["points"] if point["triaged"]]
+    base = _line("at base", ORANGE, series["points"], _base, is_share=True)
     base["lineStyle"] = {**base["lineStyle"], "width": _BROAD}
-    limit = {"silent": True, "symbol": "none", "data": [{"yAxis": series["limit"] * 100}]}
-    base["markLine"] = {**limit, "lineStyle": {"color": _RED}, "label": {"formatter": "limit", "color": _RED}}
-    actual = _line("actual", _BLUE, points, lambda point: point["escalation_rate"])
-    return _chart(series, [_as_percent(base), _as_percent(actual)], most=100)
+    base["markLine"] = _limit(series["limit"], "limit")
+    actual = _line("actual", BLUE, series["points"], _actual, is_share=True)
+    band = _band(points, lambda point: point["base_escalation_interval"])
+    return _chart(series, [base, actual, *band], marks, most=100)
 
 
-def calls(series: Series) -> Options:
+def calls(series: Series, marks: Marks = NO_MARKS) -> Options:
     """The shipped and the escalated calls of each step."""
-    shipped = _line("shipped", _BLUE, series["points"], lambda point: point["shipped"])
-    escalated = _line("escalated", _ORANGE, series["points"], lambda point: point["escalated"])
-    return _chart(series, [{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)])
+    # Without the last step, which is not complete and would look like an outage.
+    points = series["points"][:-1]
+    shipped = _line("shipped", BLUE, points, lambda point: point["shipped"])
+    escalated = _line("escalated", ORANGE, points, lambda point: point["escalated"])
+    lines = [{**each, "stack": "calls", "areaStyle": {"opacity": 0.3}} for each in (shipped, escalated)]
+    return _chart(series, lines, marks)
 
 
-def false_confidence(series: Series) -> Options:
+def false_confidence(series: Series, marks: Marks = NO_MARKS, *, normal: float | None = None) -> Options:
     """The share of wrong answers among shipped ones, with its 95% interval, in percent; only steps with grades."""
     points = [point for point in series["points"] if point["graded"]]
-    rate = _as_percent(_line("wrong", _RED, points, lambda point: point["false_confident_rate"]))
-    low, high = (_as_percent(_bound(name, points, side)) for name, side in (("95% from", 0), ("95% to", 1)))
-    return _chart(series, [rate, low, high])
+    rate = _line("wrong", RED, points, _wrong, is_share=True)
+    if normal is not None:
+        rate["markLine"] = _limit(normal, "normal", color=GREY)
+    return _chart(series, [rate, *_band(points, lambda point: point["false_confident_interval"])], marks)
 
 
-def cost(series: Series) -> Options:
+def cost(series: Series, marks: Marks = NO_MARKS) -> Options:
     """The cost of a call, and the estimate for the deep tier alone, in US dollars."""
-    paid = _line("paid", _BLUE, series["points"], lambda point: point["cost_per_call_usd"])
-    deep = _line("all-deep, estimated", _GREY, series["points"], lambda point: point["baseline_per_call_usd"])
-    return _chart(series, [paid, deep])
+    paid = _line("paid", BLUE, series["points"], lambda point: point["cost_per_call_usd"])
+    deep = _line("all-deep, estimated", GREY, series["points"], lambda point: point["baseline_per_call_usd"])
+    return _chart(series, [paid, deep], marks)
 
 
-def _bound(name: str, points: Sequence[Point], side: int) -> Options:
-    bound = _line(name, _GREY, points, lambda point: point["false_confident_interval"][side])
-    return {**bound, "lineStyle": {"type": "dashed", "color": _GREY}}
-
-
-def _line(name: str, color: str, points: Sequence[Point], value: Callable[[Point], float | None]) -> Options:
-    """A line with a gap at each unknown value."""
-    # ECharts counts time in milliseconds.
-    data = [[point["at"] * 1000, value(point)] for point in points]
-    style = {"itemStyle": {"color": color}, "lineStyle": {"color": color}}
-    # A point between two gaps has no line, so it needs a symbol.
-    symbol = {"symbol": "circle", "symbolSize": 4}
-    return {"name": name, "type": "line", "data": data, "connectNulls": False, **symbol, **style}
-
-
-def _as_percent(line: Options) -> Options:
-    data = [[at, None if share is None else round(share * 100, 2)] for at, share in line["data"]]
-    return {**line, "data": data}
-
-
-def _chart(series: Series, lines: list[Options], *, most: float | None = None) -> Options:
-    first, last = (series["points"][index]["at"] * 1000 for index in (0, -1))
-    label = {"color": _GREY}
-    grid = {"splitLine": {"lineStyle": {"color": _LINES}}}
+def spark(values: Sequence[float | None], *, color: str = BLUE, limit: float | None = None) -> Options:
+    """A line without axes, with a dashed line at a limit."""
+    known = [value for value in (*values, limit) if value is not None]
+    line: Options = {"type": "line", "data": list(values), "symbol": "none", "lineStyle": {"color": color, "width": 2}}
+    line["areaStyle"] = {"color": color, "opacity": 0.12}
+    if limit is not None:
+        style = {"color": RED, "type": "dashed", "width": 1}
+        data = [{"yAxis": limit}]
+        line["markLine"] = {
+            "silent": True,
+            "symbol": "none",
+            "label": {"show": False},
+            "lineStyle": style,
+            "data": data,
+        }
     return {
         "animation": False,
-        "useUTC": True,
+        "grid": {"left": 1, "right": 1, "top": 4, "bottom": 2},
+        "xAxis": {"type": "category", "show": False, "boundaryGap": False, "data": list(range(len(values)))},
+        "yAxis": {"type": "value", "show": False, "min": min([0.0, *known]), "max": max([*known, 1e-9]) * 1.05},
+        "series": [line],
+    }
+
+
+def _base(point: Point) -> float | None:
+    return point["base_escalation_rate"]
+
+
+def _actual(point: Point) -> float | None:
+    return point["escalation_rate"]
+
+
+def _wrong(point: Point) -> float | None:
+    return point["false_confident_rate"]
+
+
+def _line(name: str, color: str, points: Sequence[Point], value: Value, *, is_share: bool = False) -> Options:
+    """A line with a gap at each unknown value; a share is shown in percent."""
+    values = ((point["at"], value(point)) for point in points)
+    # ECharts counts time in milliseconds.
+    return _plain_line(name, color, [[at * 1000, _percent(each) if is_share else each] for at, each in values])
+
+
+def _plain_line(name: str, color: str, data: list[list[float | None]]) -> Options:
+    style = {"itemStyle": {"color": color}, "lineStyle": {"color": color}}
+    # A point between two gaps has no line, so it needs a symbol.
+    return {
+        "name": name,
+        "type": "line",
+        "data": data,
+        "connectNulls": False,
+        "symbol": "circle",
+        "symbolSize": 4,
+        **style,
+    }
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(share * 100, 2)
+
+
+def _band(points: Sequence[Point], interval: Callable[[Point], Sequence[float]]) -> list[Options]:
+    """An area between the bounds of an interval, in percent: the lower bound, and the width stacked upon it."""
+    low = [[point["at"] * 1000, _percent(interval(point)[0])] for point in points]
+    width = [[point["at"] * 1000, _percent(interval(point)[1] - interval(point)[0])] for point in points]
+    bare = {"type": "line", "stack": "interval", "symbol": "none", "lineStyle": {"opacity": 0}, "silent": True, "z": 1}
+    # Without a tooltip of their own: a width is no figure for people.
+    hidden = {"tooltip": {"show": False}, "itemStyle": {"color": BAND}}
+    area = {**bare, **hidden, "name": "95% interval", "data": width, "areaStyle": {"color": BAND, "opacity": 1}}
+    return [{**bare, **hidden, "name": "", "data": low}, area]
+
+
+def _limit(share: float, name: str, *, color: str = RED) -> Options:
+    label = {"formatter": f"{name} {percent(share)}", "color": color, "position": "insideStartTop"}
+    line = {"yAxis": share * 100, "label": label, "lineStyle": {"color": color}}
+    return {"silent": True, "symbol": "none", "data": [line]}
+
+
+def _marked(line: Options, marks: Marks, until: float) -> Options:
+    """The line with a mark for each change, and an area for each incident."""
+    changes = [_change(each) for each in marks.changes]
+    areas = [_area(each, until) for each in marks.incidents]
+    known: Options = line.get("markLine", {"silent": True, "symbol": "none", "data": []})
+    marked = {**line, "markLine": {**known, "data": [*known["data"], *changes]}}
+    return {**marked, "markArea": {"silent": True, "data": areas}} if areas else marked
+
+
+def _change(mark: Mark) -> Options:
+    act = "pinned" if mark.is_human else "threshold"
+    label = {"formatter": f"{act} {mark.threshold:g}", "color": GREY, "position": "end", "distance": 2}
+    return {"xAxis": mark.at * 1000, "label": label, "lineStyle": {"color": GREY, "type": "solid", "width": 1}}
+
+
+def _area(span: Span, until: float) -> list[Options]:
+    label = {"formatter": f"#{span.incident}", "color": RED, "position": "insideTopLeft"}
+    begin = {"xAxis": span.since * 1000, "itemStyle": {"color": BAND, "opacity": 0.6}, "label": label}
+    return [begin, {"xAxis": (until if span.until is None else span.until) * 1000}]
+
+
+def _chart(series: Series, lines: list[Options], marks: Marks, *, most: float | None = None) -> Options:
+    first, last = (series["points"][index]["at"] * 1000 for index in (0, -1))
+    label, grid = {"color": GREY}, {"splitLine": {"lineStyle": {"color": FAINT_LINES}}}
+    names = [line["name"] for line in lines if line["name"]]
+    return {
+        "animation": False,
         "aria": {"enabled": True},
-        "grid": {"left": 60, "right": 50, "top": 40, "bottom": 30},
-        "legend": {"textStyle": label, "top": 0},
+        "grid": {"left": 8, "right": 28, "top": 52, "bottom": 8, "containLabel": True},
+        "legend": {"textStyle": label, "top": 0, "data": names},
         # Rich text, because ECharts' default would interpret labels as HTML.
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
         "xAxis": {"type": "time", "min": first, "max": last, "axisLabel": {**label, "hideOverlap": True}},
         "yAxis": {"type": "value", "min": 0, "max": most, "axisLabel": label, **grid},
-        "series": lines,
+        "series": [_marked(lines[0], marks, series["until"]), *lines[1:]],
     }

@@ -1,63 +1,70 @@
-"""Forms that change something: pin, release, relearn."""
+"""Forms that change something: pin, relearn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from nicegui import ui
 
 from cheapdeep_ops.guard.actions.baselines import relearn
-from cheapdeep_ops.guard.actions.thresholds import pin, release
-from cheapdeep_ops.guard.console.layout import ConsoleContext
+from cheapdeep_ops.guard.actions.thresholds import pin
+from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
+from cheapdeep_ops.guard.console.routes import route_select
 from cheapdeep_ops.guard.console.session import perform_signed_in, show_session
 from cheapdeep_ops.values import ALL_ROUTES
 
 PageAction = Callable[[str], str | None]
 """The action of a button: takes the name of the person, and may return a note for them."""
 
-_ROUTE_OR_ALL: Final = f"Route ({ALL_ROUTES}: all routes)"
+_NEW: Final = "A route that no call has named yet"
 
 
-def show_forms(context: ConsoleContext) -> None:
-    """Show the forms to a person who is signed in."""
+def show_forms(context: ConsoleContext, routes: Mapping[str, str]) -> None:
+    """Show the forms to a person who is signed in; `routes` are the known ones."""
     show_session()
-    with ui.element("div").classes("w-full grid grid-cols-1 md:grid-cols-3 gap-4"):
-        _pin_form(context)
-        _release_form(context)
-        _relearn_form(context)
+    with ui.element("div").classes("panels w-full"):
+        _pin_form(context, routes)
+        _relearn_form(context, routes)
 
 
-def _pin_form(context: ConsoleContext) -> None:
+def _pin_form(context: ConsoleContext, routes: Mapping[str, str]) -> None:
     with ui.card().classes("w-full"):
-        route = ui.input(_ROUTE_OR_ALL, value=ALL_ROUTES).classes("w-full").mark("pin-route")
+        heading("Pin a threshold", level=3)
+        ui.label("Until a person releases it, the rules only report.").classes("faint")
+        route = route_select(routes, value=ALL_ROUTES).mark("pin-route")
         threshold = ui.number("Threshold", min=0, max=1, step=0.01, value=context.settings.base_threshold)
         threshold.classes("w-full").mark("pin-threshold")
         why = ui.input("Why").classes("w-full").mark("pin-why")
-        is_new = ui.checkbox("The route is new (if a name like it exists)").mark("pin-new-route")
+        # A deliberate act, because a misspelt name would pin nothing.
+        with ui.expansion(_NEW).classes("w-full").mark("pin-new-route"):
+            named = ui.input("Name of the new route").classes("w-full").mark("pin-new-name")
+            is_new = ui.checkbox("It is new, although a name like it exists").mark("pin-is-new")
 
         def perform(who: str) -> str:
             # An empty field is None, which the operation refuses with a message.
             pinned = pin.perform(
-                context, threshold=threshold.value, route=route.value, new_route=is_new.value, author=who, why=why.value
+                context,
+                threshold=threshold.value,
+                route=named.value or route.value,
+                new_route=is_new.value,
+                author=who,
+                why=why.value,
             )
             return str(pinned["note"])
 
-        action_button(context, "Pin", perform, done="Pinned until a person releases it", clears=[why])
+        action_button(context, "Pin", perform, done="Pinned until a person releases it", clears=[why, named])
 
 
-def _release_form(context: ConsoleContext) -> None:
+def _relearn_form(context: ConsoleContext, routes: Mapping[str, str]) -> None:
+    own = {name: label for name, label in routes.items() if name != ALL_ROUTES}
     with ui.card().classes("w-full"):
-        route = ui.input(_ROUTE_OR_ALL, value=ALL_ROUTES).classes("w-full").mark("release-route")
-        why = ui.input("Why (may be empty)").classes("w-full").mark("release-why")
-
-        def perform(who: str) -> None:
-            release.perform(context, route=route.value, author=who, why=why.value)
-
-        action_button(context, "Release", perform, done="Released: the rules decide again", clears=[why])
-
-
-def _relearn_form(context: ConsoleContext) -> None:
-    with ui.card().classes("w-full"):
-        route = ui.input("Route").classes("w-full").mark("relearn-route")
+        heading("Learn anew what is normal", level=3)
+        ui.label("For a route whose answers have changed for good. Until enough are graded, it is not judged.").classes(
+            "faint words"
+        )
+        if not own:
+            ui.label("No call has named a route yet.")
+            return
+        route = route_select(own, value=next(iter(own))).mark("relearn-route")
         why = ui.input("Why").classes("w-full").mark("relearn-why")
 
         def perform(who: str) -> None:
@@ -84,4 +91,4 @@ def action_button(
                 field.set_value("")
             then()
 
-    ui.button(name, on_click=press)
+    ui.button(name, on_click=press).mark(f"do-{name.lower().replace(' ', '-')}")

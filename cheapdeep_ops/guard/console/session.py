@@ -109,7 +109,9 @@ async def perform_signed_in(context: ConsoleContext, perform: Callable[[str], st
 
 def _ask(context: ConsoleContext, refusal: Refusal) -> None:
     if not context.access.may_have_tokens:
-        ui.label(f"{refusal.detail[:1].upper()}{refusal.detail[1:]}.")
+        with ui.card().classes("w-full max-w-md"), ui.row().classes("items-center no-wrap"):
+            ui.icon("lock").classes("faint text-h5").props('aria-hidden="true"')
+            ui.label(f"{refusal.detail[:1].upper()}{refusal.detail[1:]}.").classes("words")
         return
     with ui.card().classes("w-full max-w-md"):
         if author():

@@ -1,0 +1,201 @@
+"""Acknowledgements, silences and pins: how pages show them, and the dialogs that create them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Annotated, Final
+
+from nicegui import ui
+from pydantic import BeforeValidator, Field
+
+from cheapdeep_ops.errors import RulesError, StoreError
+from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, SilenceRequest, acknowledge, silence, unsilence
+from cheapdeep_ops.guard.actions.thresholds import pin, release
+from cheapdeep_ops.guard.console.forms import PageAction, action_button
+from cheapdeep_ops.guard.console.incident_text import Attention, SilenceCard
+from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
+from cheapdeep_ops.guard.console.moment import Moment
+from cheapdeep_ops.guard.console.routes import known_routes, route_select
+from cheapdeep_ops.guard.console.session import may_change, show_session
+from cheapdeep_ops.guard.formatting import plain, scope_text
+from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.model import seconds
+from cheapdeep_ops.values import ALL_ROUTES
+
+_USUAL: Final = "2h"
+_LONGEST: Final = 240
+
+
+class SilenceForm(SilenceRequest):
+    """The request with a duration as people write it: `2h` for 7200 seconds."""
+
+    for_s: Annotated[float, BeforeValidator(seconds)] = Field(
+        gt=0, le=LONGEST_SILENCE_S, strict=True, allow_inf_nan=False
+    )
+
+
+_SILENCE_BY_FORM: Final = replace(silence, request=SilenceForm)
+
+
+class Dialogs:
+    """The controls of a page, with one dialog. The page does not refresh the dialog, so its input stays."""
+
+    def __init__(self, context: ConsoleContext) -> None:
+        self._context = context
+        self._dialog = ui.dialog()
+
+    def show_attention(self, shown: Attention) -> None:
+        """Show the acknowledgement and the silences of an incident, and buttons while it is open."""
+        with ui.row().classes("items-center gap-x-2 gap-y-1"):
+            if shown.acknowledged is None:
+                ui.label("Not acknowledged").classes("text-bold" if shown.is_over else "text-bold bad")
+            else:
+                known = shown.acknowledged
+                ui.label(f"Acknowledged by {plain(known['author'])}: {plain(known['why'], _LONGEST)}").classes("words")
+                Moment(known["at"])
+        for each in shown.silences:
+            self._show_silence(each)
+        if shown.is_over:
+            return
+        of = f"incident {shown.incident}"
+        with ui.row().classes("gap-2 no-print"):
+            # One main button: what is to be done first.
+            _opener("Acknowledge", of, lambda: self._ask_acknowledgement(shown), is_main=shown.acknowledged is None)
+            _opener("Silence", of, lambda: self._ask_silence(shown.rule, shown.scope))
+            _opener("Pin threshold", of, lambda: self._ask_pin(shown.scope))
+
+    def show_silences(self, silences: Sequence[SilenceCard]) -> None:
+        """Show the active silences, each with a button to end it."""
+        for each in silences:
+            self._show_silence(each)
+        if not silences:
+            ui.label("No rule is silenced.").classes("faint")
+
+    def show_silence_button(self) -> None:
+        """Show the button to silence any rule."""
+        with ui.row():
+            _opener("Silence a rule", "", lambda: self._ask_silence("", ""))
+
+    def _show_silence(self, card: SilenceCard) -> None:
+        with ui.row().classes("items-center gap-x-4 gap-y-1"):
+            ui.label(card.line).classes("words")
+            Moment(card.until)
+            _opener("End", f"silence {card.id}", lambda: self._ask_end(card))
+
+    async def _ask_acknowledgement(self, shown: Attention) -> None:
+        def form() -> None:
+            why = ui.input("Why").classes("w-full").props("autofocus").mark("ack-why")
+
+            def put(who: str) -> None:
+                acknowledge.perform(self._context, incident_id=shown.incident, author=who, why=why.value)
+
+            self._buttons("Acknowledge it", put, done=f"Incident {shown.incident} is acknowledged")
+
+        await self._open(f"Acknowledge incident {shown.incident}", form)
+
+    async def _ask_silence(self, rule: str, route: str) -> None:
+        try:
+            rules, routes = await asyncio.to_thread(self._choices)
+        except (RulesError, StoreError) as error:  # the file may have changed since the guard started
+            ui.notify(str(error), type="negative")
+            return
+
+        def form() -> None:
+            chosen = ui.select(rules, label="Rule", value=rule if rule in rules else rules[0]).classes("w-full")
+            where = route_select({route: plain(route), **routes} if route else routes, value=route or ALL_ROUTES)
+            where.mark("silence-route")
+            lasts = ui.input("Duration (30m, 2h, 7d)", value=_USUAL).classes("w-full").mark("silence-for")
+            why = ui.input("Why").classes("w-full").props("autofocus").mark("silence-why")
+
+            def put(who: str) -> None:
+                # The operation expects None for all routes.
+                silenced = {"rule": chosen.value, "for_s": lasts.value}
+                silenced["route"] = None if where.value == ALL_ROUTES else where.value
+                _SILENCE_BY_FORM.perform(self._context, **silenced, author=who, why=why.value)
+
+            self._buttons("Silence it", put, done="Silenced: the rule still raises thresholds")
+
+        await self._open("Silence a rule", form)
+
+    async def _ask_pin(self, scope: str) -> None:
+        settings = self._context.settings
+        base, raised = settings.base_threshold, settings.raised_threshold
+        choices = {base: f"{base:g}: as in calm times", raised: f"{raised:g}: raised, more calls go to the deep tier"}
+
+        def form() -> None:
+            ui.label("Until a person releases it, the rules only report.").classes("faint")
+            chosen = ui.radio(choices, value=raised).mark("pin-choice")
+            why = ui.input("Why").classes("w-full").props("autofocus").mark("pin-dialog-why")
+
+            def put(who: str) -> str:
+                pinned = pin.perform(self._context, threshold=chosen.value, route=scope, author=who, why=why.value)
+                return str(pinned["note"])
+
+            self._buttons("Pin it", put, done="Pinned until a person releases it")
+
+        await self._open(f"Pin the threshold of {scope_text(scope)}", form)
+
+    def show_release(self, scope: str) -> None:
+        """Show the button that releases the pin of a scope."""
+        _opener("Release", f"the pin of {scope_text(scope)}", lambda: self._ask_release(scope))
+
+    async def _ask_release(self, scope: str) -> None:
+        def form() -> None:
+            ui.label("The rules decide again from their next evaluation on.").classes("faint")
+            why = ui.input("Why (may be empty)").classes("w-full").props("autofocus").mark("release-why")
+
+            def put(who: str) -> None:
+                release.perform(self._context, route=scope, author=who, why=why.value)
+
+            self._buttons("Release it", put, done="Released: the rules decide again")
+
+        await self._open(f"Release the pin of {scope_text(scope)}", form)
+
+    async def _ask_end(self, card: SilenceCard) -> None:
+        def form() -> None:
+            ui.label(card.line).classes("words")
+            why = ui.input("Why (may be empty)").classes("w-full").props("autofocus").mark("unsilence-why")
+
+            def put(who: str) -> None:
+                unsilence.perform(self._context, silence_id=card.id, author=who, why=why.value)
+
+            self._buttons("End it", put, done=f"Silence {card.id} has ended")
+
+        await self._open(f"End silence {card.id}", form)
+
+    def _choices(self) -> tuple[list[str], dict[str, str]]:
+        """The rules, and the routes that calls have named."""
+        rules = [each.alert for each in read_rulebook(self._context.settings.rules_file).rules]
+        return rules, known_routes(self._context)
+
+    def _buttons(self, name: str, action: PageAction, *, done: str) -> None:
+        with ui.row():
+            action_button(self._context, name, action, done=done, then=self._dialog.close)
+            self._show_cancel()
+        show_session()
+
+    def _show_cancel(self) -> None:
+        ui.button("Cancel", on_click=self._dialog.close, color=None).props("flat")
+
+    async def _open(self, title: str, form: Callable[[], None]) -> None:
+        """Open the dialog, with the form for a person who is signed in, else with the fields to sign in."""
+        self._dialog.clear()
+        # Not by a text of properties: a route may have quotes in its name.
+        self._dialog.props["aria-label"] = title
+        with self._dialog, ui.card().classes("w-full"):
+            heading(title)
+            if await may_change(self._context):
+                form()
+            else:
+                self._show_cancel()
+        self._dialog.open()
+
+
+def _opener(name: str, of: str, ask: Callable[[], object], *, is_main: bool = False) -> None:
+    """Show a button that opens a dialog; `of` is the incident or silence."""
+    button = ui.button(name, on_click=ask, color="primary" if is_main else None)
+    button.props("unelevated padding='xs md'" if is_main else "outline padding='xs md'")
+    # Screen readers list buttons without their surroundings, so the label names the incident or silence.
+    label = f"{name} {of}".strip()
+    button.props["aria-label"] = label
+    button.mark(label.replace(" ", "-").lower())
