@@ -40,7 +40,7 @@ def test_late_grades_delay_a_climb_by_little_more_than_they_are_late():
 def test_in_calm_hardly_anything_is_found():
     calm = false_alarms(Routes(150, normals.steady(0.03), Way(), np.random.default_rng(0)), 200_000)
     assert calm.routes <= 2  # the alarms of one route are not independent
-    assert calm.grades < 0.015 * calm.answers
+    assert calm.grades < 0.016 * calm.answers  # a tenth of it is the time in which normal is learned
 
 
 def test_a_raise_is_held_while_the_rate_stays_and_let_go_when_it_is_back():
