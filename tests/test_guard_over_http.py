@@ -521,7 +521,7 @@ def test_bodies_that_are_too_long_are_refused_before_they_are_read(guard):
     with httpx2.Client(base_url=guard.url, headers=HEADERS) as client:
         for content in (b" " * 8_000_001, body()):
             answered = client.post("/api/v1/flushes", content=content)
-            assert (answered.status_code, "more than 8000000 bytes" in answered.text) == (400, True)
+            assert (answered.status_code, "more than 8,000,000 bytes" in answered.text) == (413, True)
 
 
 def test_rows_that_are_too_long_for_one_body_go_in_several(guard, store_url, monkeypatch):
