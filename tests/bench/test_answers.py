@@ -1,4 +1,4 @@
-"""That the reader of replies neither changes nor loses answers: a small part of `answers.py`, and all of it."""
+"""That the reader of replies neither changes nor loses answers: a small part of `answers.py`, and much of it."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ def bench():
 
 @pytest.mark.parametrize(
     ("count", "most_escalated", "most_changed"),
-    [(3_000, 0.015, 0.03), pytest.param(200_000, 0.005, 0.01, marks=pytest.mark.thorough)],
+    [(3_000, 0.015, 0.03), pytest.param(80_000, 0.005, 0.01, marks=pytest.mark.thorough)],
 )
 def test_answers_ship_as_they_were_meant_or_escalate(bench, count, most_escalated, most_changed):
     counts = bench.measure(count, 1, keep=3)
