@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from cheapdeep_ops.testing._server import Delivery, Hangup, ServedApp
 from cheapdeep_ops.testing.messages_api import wire
@@ -15,8 +15,10 @@ from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.faults import Fault, Faults
 from cheapdeep_ops.testing.slack.history import history, replies
+from cheapdeep_ops.testing.slack.interactivity import SCOPES, Interactivity
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import content_error, parsed_body, version_of
+from cheapdeep_ops.testing.slack.socket_mode import SocketMode
 
 _IDENTITY: Final = {
     "ok": True,
@@ -61,6 +63,10 @@ class SlackEndpoints:
     webhook_channel: str
     """The channel of the webhook."""
     served: Callable[[], ServedApp]
+    app_token: Callable[[], str]
+    """The accepted app-level token."""
+    interactivity: Interactivity
+    socket_mode: SocketMode
 
     def app(self) -> Starlette:
         """Return the application that serves both."""
@@ -68,6 +74,7 @@ class SlackEndpoints:
             routes=[
                 Route("/api/{method}", self._call, methods=["GET", "POST"]),
                 Route("/services/{path:path}", self._webhook, methods=["POST"]),
+                WebSocketRoute("/link/", self.socket_mode.serve),
             ]
         )
 
@@ -79,7 +86,7 @@ class SlackEndpoints:
             if body is None:
                 return self._answer({"ok": False, "error": "invalid_json"})
             body = {**request.query_params, **body}
-            error = self._token_error(request, body)
+            error = self._token_error(method, request, body)
             if error is not None:
                 return self._answer({"ok": False, "error": error})
             return self._answer(self._result(method, body))
@@ -121,8 +128,12 @@ class SlackEndpoints:
                 return self._delete(body)
             case "conversations.history" | "conversations.replies":
                 return self._read(method, body)
+            case "apps.connections.open":
+                address = self.served().url.replace("http", "ws", 1)
+                return {"ok": True, "url": f"{address}/link/?ticket={self.socket_mode.ticket()}&app_id=A0SIMULATED"}
             case _:
-                return {"ok": False, "error": "unknown_method", "req_method": method}
+                answer = self.interactivity.call(method, body)
+                return answer or {"ok": False, "error": "unknown_method", "req_method": method}
 
     def _post(self, body: JsonObject) -> JsonObject:
         channel = str(body.get("channel") or "")
@@ -161,11 +172,16 @@ class SlackEndpoints:
         messages = [each for each in self.store.all() if each.channel_id == channel]
         return (history if method == "conversations.history" else replies)(messages, body)
 
-    def _token_error(self, request: Request, body: JsonObject) -> str | None:
+    def _token_error(self, method: str, request: Request, body: JsonObject) -> str | None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or body.get("token")
         if not token:
             return "not_authed"
-        return None if token == self.token() else "invalid_auth"
+        accepted, other = self.token(), self.app_token()
+        if method == "apps.connections.open":
+            accepted, other = other, accepted
+        if token == accepted:
+            return None
+        return "not_allowed_token_type" if token == other else "invalid_auth"
 
     async def _under_faults(self, method: str | None, result: Callable[[], Delivery]) -> Delivery | Hangup:
         """Answer with `result`, or with the fault that a test has ordered; `method` is None for the webhook."""
@@ -216,6 +232,8 @@ class SlackEndpoints:
 
 def _needed_scope(method: str, channel: str) -> str | None:
     """The scope that a bot token needs for a call; None if it needs none."""
+    if method in SCOPES:
+        return "groups:read" if method == "conversations.members" and channel.startswith("G") else SCOPES[method]
     if method.startswith("chat."):
         return "chat:write"
     if method in {"conversations.history", "conversations.replies"}:
