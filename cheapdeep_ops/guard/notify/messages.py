@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.formatting import LabelStyle, duration, moment, plain, scope_text
+from cheapdeep_ops.guard.notify.buttons import order_lines
 from cheapdeep_ops.guard.notify.receipt_text import receipt_headline, receipt_lines
 from cheapdeep_ops.guard.rules.cause_text import cause_lines
 from cheapdeep_ops.guard.rules.kinds import text_of
@@ -97,6 +98,7 @@ def details(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
         return receipt_lines(payload, label)
     text = text_of(payload)
     lines = [*text.measured(payload), *_times(payload), *_acknowledged(payload, label)]
+    lines += order_lines(payload, label)
     lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
@@ -150,7 +152,7 @@ def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
         return [*lines, *_acknowledged(payload, label)]
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
-    return [*lines, *_outcome(payload)]
+    return [*lines, *order_lines(payload, label, since=payload["at"]), *_outcome(payload)]
 
 
 def is_reply(payload: Payload) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from cheapdeep_ops.guard.formatting import LONGEST_LABEL, plain
+from cheapdeep_ops.guard.notify.buttons import action_blocks
 from cheapdeep_ops.guard.notify.messages import details, headline, history, is_reply, links, quotes
 from cheapdeep_ops.guard.rules.rule_text import Payload
 
@@ -35,7 +36,7 @@ def rendered(payload: Payload) -> Form:
     blocks += [_section("\n".join(map(escaped, quote))) for quote in quotes(payload, _code_span)]
     if leads := links(payload):
         blocks.append(_section(" | ".join(_link(name, address) for name, address in leads)))
-    return title, blocks
+    return title, [*blocks, *action_blocks(payload)]
 
 
 def _rendered_history(payload: Payload) -> Form:
