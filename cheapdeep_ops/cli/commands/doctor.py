@@ -310,6 +310,16 @@ def _receiver(receiver: Receiver, settings: Settings) -> str:
     return "not set up"
 
 
+def _buttons(settings: Settings) -> str:
+    """Whether people can act from Slack."""
+    if settings.is_store_remote:
+        return "not checked: the guard hears of clicks, with its own settings"
+    # Loaded here, because only this check needs it.
+    from cheapdeep_ops.guard.slack_actions.check import check_buttons
+
+    return check_buttons(settings)
+
+
 def _telemetry(_settings: Settings) -> str:
     exported = [signal for signal in SIGNALS if is_asked_for(signal)]
     if not exported:
@@ -376,6 +386,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
     ("grader", _grader),
     ("labelled answers", _labelled_answers),
     *((receiver.title, partial(_receiver, receiver)) for receiver in RECEIVERS),
+    ("Slack buttons", _buttons),
     ("OTLP", _telemetry),
     ("clock", _clock),
 )
