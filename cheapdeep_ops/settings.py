@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -25,6 +26,9 @@ from cheapdeep_ops.setting_errors import CONFIG_FILE, PREFIX, faults, unknown_va
 from cheapdeep_ops.treatment import Treatment, checked, read_changes
 from cheapdeep_ops.units import DAY_S, WEEK_S
 from cheapdeep_ops.values import Tier
+
+_SLACK_ID: Final = re.compile(r"[UWS][A-Z0-9]{2,}")
+"""An id of a user or a user group."""
 
 _NOT_IN_MODELS: Final = " ;[]\"'"
 """Characters that no model's name has, and that other ways to write a list have."""
@@ -82,6 +86,14 @@ class Settings(BaseSettings):
     slack_channel: str | None = None
     slack_webhook_url: SecretStr | None = None
     slack_base_url: Annotated[str, Field(repr=False)] = "https://slack.com/api/"
+    slack_app_token: SecretStr | None = None
+    """The app-level token with which the guard takes clicks on its messages by Socket Mode."""
+    slack_signing_secret: SecretStr | None = None
+    """The secret with which the guard checks clicks that Slack posts to `/slack/interactions`."""
+    slack_may_act: CommaSeparated = ("members",)
+    """Who may press buttons: `members` (full members of the workspace in the channel), ids of users, or of groups."""
+    slack_may_lower: CommaSeparated = ()
+    """Who of these may lower a threshold or have a normal learned again; empty: all of them."""
     webhook_url: SecretStr | None = None
     """Where messages are posted as signed JSON, which `cheapdeep_ops.guard.notify.webhook` describes."""
     webhook_secret: SecretStr | None = None
@@ -215,7 +227,7 @@ class Settings(BaseSettings):
             raise ValueError(trouble)
         return value.strip() if is_guard_url(value) else value
 
-    @field_validator("tiers", "api_tokens", mode="before")
+    @field_validator("tiers", "api_tokens", "slack_may_act", "slack_may_lower", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # A variable is text, and a TOML file has a list.
@@ -262,7 +274,16 @@ class Settings(BaseSettings):
             raise ValueError("needs a URL without a user and a password, because messages show it")
         return value
 
-    @field_validator("webhook_secret")
+    @field_validator("slack_may_act", "slack_may_lower")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [each for each in value if each != "members" and not _SLACK_ID.fullmatch(each)]
+        if wrong:
+            kinds = "ids of users (U012AB3CD, W012AB3CD) or ids of user groups (S012AB3CD)"
+            raise ValueError(f"needs members, {kinds}, not {wrong[0]!r}")
+        return value
+
+    @field_validator("slack_app_token", "slack_signing_secret", "webhook_secret")
     @classmethod
     def _secret(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else SecretStr(filled_text(value.get_secret_value().strip()))
@@ -330,6 +351,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _clickable(self) -> Self:
+        # Only a bot's messages have buttons, and only a bot can open forms.
+        for name in ("slack_app_token", "slack_signing_secret"):
+            if getattr(self, name) is not None and self.slack_bot_token is None:
+                raise ValueError(f"CHEAPDEEP_{name.upper()} needs CHEAPDEEP_SLACK_BOT_TOKEN, the bot that has buttons")
+        if not self.slack_may_act:
+            raise ValueError("CHEAPDEEP_SLACK_MAY_ACT is empty: name people, or unset CHEAPDEEP_SLACK_APP_TOKEN")
+        return self
+
+    @model_validator(mode="after")
     def _two_graders(self) -> Self:
         if self.second_grader_model is not None and is_same_model(self.second_grader_model, self.grader_model):
             raise ValueError(
@@ -367,6 +398,11 @@ class Settings(BaseSettings):
     def has_threads(self) -> bool:
         """Whether Slack messages can have threads: only a bot can reply to a message, a webhook cannot."""
         return self.slack_bot_token is not None
+
+    @property
+    def has_buttons(self) -> bool:
+        """Whether messages on Slack have buttons: the guard has a way to hear of clicks."""
+        return self.slack_app_token is not None or self.slack_signing_secret is not None
 
     @property
     def cascade(self) -> tuple[Tier, ...]:

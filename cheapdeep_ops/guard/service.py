@@ -39,6 +39,7 @@ from cheapdeep_ops.guard.outages import OutageLog
 from cheapdeep_ops.guard.reports.liveness import stale_after_s
 from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
 from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.slack_actions.clicks import Clicks
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import processes
 from cheapdeep_ops.store.clock import SKEW_S, SKEW_WARNING, StoreClock
@@ -60,6 +61,7 @@ _STOP_S: Final = 7.5
 
 _JOBS_END_S: Final = 4.5
 _CLOSE_S: Final = 1.5
+_CLICKS_END_S: Final = 4.0
 _PROMPT_SHUTDOWN_S: Final = 2.0
 _CLOCK_TOLERANCE_S: Final = 5.0
 _REPORT_EVERY_S: Final = 60.0
@@ -150,6 +152,7 @@ class Service:
             monotonic=self._clock.steady,
             clock_ahead_s=lambda: self._clock.ahead_s,
         )
+        self._clicks = Clicks(self.store, settings, self._clock) if settings.has_buttons else None
         self._senders = Senders(settings.store_url, settings, self._clock)
         self._scheduler = self._make_scheduler()
         self._collector = FleetCollector(
@@ -165,6 +168,8 @@ class Service:
         """Start the scheduled jobs."""
         self._scheduler.start()
         self._watchdog.start()
+        if self._clicks is not None:
+            self._clicks.start()
 
     def stop(self) -> None:
         """End the jobs, deliver the messages that are due, release the leases and close the store.
@@ -173,6 +178,9 @@ class Service:
         the outbox. Leases that were not released are taken over after their time.
         """
         until = time.monotonic() + _STOP_S
+        if self._clicks is not None:
+            # Beside the jobs' end, because slack_sdk waits up to three seconds for its connection.
+            self._clicks.ask_to_stop()
         # After a slow end of the jobs, something hangs, and would hang here too.
         if self._end_jobs():
             _try("delivering", lambda: self.guard.deliver(self._clock()), until - _CLOSE_S)
@@ -182,6 +190,9 @@ class Service:
         try:
             self._senders.close()
             self.guard.close()
+            if self._clicks is not None:
+                # After the leases are released, because slack_sdk may take three seconds.
+                self._clicks.stop(_CLICKS_END_S)
         finally:
             self.store.close()
 
@@ -214,6 +225,8 @@ class Service:
             access=self._access,
             served=self._senders,
         )
+        # Before the console, which takes every other path.
+        api.router.routes.extend(self._clicks.routes if self._clicks is not None else ())
         self._add_console(api)
         server = _Server(
             uvicorn.Config(

@@ -93,8 +93,9 @@ def mark_notified(connection: Connection, incident_id: int, *, at: float) -> Non
 
 
 def resolve_incident(connection: Connection, incident_id: int, *, at: float) -> None:
-    """Mark an incident as resolved."""
+    """Mark an incident as resolved, and end the silences that last until then."""
     connection.execute(update(_INCIDENT).where(_INCIDENT.c.id == incident_id).values(resolved_at=at))
+    silences.end_with_incident(connection, incident_id, at=at)
 
 
 def suppress(connection: Connection, incident_id: int, payload: Mapping[str, object] | None) -> None:
@@ -144,9 +145,24 @@ def is_open(connection: Connection, incident_id: int) -> bool:
     return connection.execute(statement).first() is not None
 
 
+def open_ones(connection: Connection) -> list[dict[str, Any]]:
+    """All columns of the incidents that are open, oldest first."""
+    # By their alerts, of which there are few: incidents are kept for ever.
+    numbers = select(_ALERT.c.incident_id).where(_ALERT.c.incident_id.is_not(None))
+    rows = connection.execute(select(_INCIDENT).where(_INCIDENT.c.id.in_(numbers)).order_by(_INCIDENT.c.id)).mappings()
+    return [dict(row) for row in rows]
+
+
 def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
     """All columns of one incident, which must exist."""
     return dict(connection.execute(select(_INCIDENT).where(_INCIDENT.c.id == incident_id)).mappings().one())
+
+
+def is_message_of(connection: Connection, incident_id: int, *, receiver: str, channel: str, ts: str) -> bool:
+    """Whether the receiver keeps the incident's message in this place."""
+    at_place = (_REF.c.receiver == receiver, _REF.c.channel == channel, _REF.c.ts == ts)
+    statement = select(_REF.c.ts).where(_REF.c.incident_id == incident_id, *at_place)
+    return connection.execute(statement).first() is not None
 
 
 def last_announcement(connection: Connection, *, rule: str, scope: str, started_at: float) -> Payload:

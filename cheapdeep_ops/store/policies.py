@@ -29,6 +29,8 @@ class PolicyEdit:
     signal: Mapping[str, Any] = field(default_factory=dict)
     author: str = ""
     why: str = ""
+    until: float | None = None
+    """When the guard releases the pin that this change makes (Unix time); None: a person does."""
 
 
 def read_book(connection: Connection, *, base: float, raised: float) -> PolicyBook:
@@ -82,7 +84,10 @@ def write(connection: Connection, step: PolicyStep, *, at: float) -> int:
     version = int(key[0]) if key else 0
     if step.applied:
         after = step.after
-        row = {"scope": after.scope, "version": version, "pin": after.pin, "raised": step.raised}
+        row: dict[str, object] = {"scope": after.scope, "version": version, "pin": after.pin, "raised": step.raised}
+        # A raise or a release leaves the end of a pin as it is.
+        if change.act in (PolicyAct.PIN, PolicyAct.UNPIN):
+            row["pin_until"] = change.until
         upsert(connection, PolicyRow, [{**row, "causes": sorted(after.causes)}])
         announce(connection)
     return version
@@ -92,6 +97,43 @@ def apply(connection: Connection, book: PolicyBook, change: PolicyEdit, *, at: f
     """Append `change` to the log, store it as the scope's policy, and return the new book."""
     step = step_of(book, change)
     return book.with_scope(replace(step.after, version=write(connection, step, at=at)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A pin in force: its threshold, who made it, when, until when (None: until a person releases it), and why."""
+
+    scope: str
+    threshold: float
+    author: str
+    at: float
+    until: float | None
+    why: str
+
+
+def pins(connection: Connection) -> list[Pin]:
+    """The pins in force, by scope."""
+    rows = connection.execute(select(_POLICY).where(_POLICY.c.pin.is_not(None)).order_by(_POLICY.c.scope))
+    return [pin for row in rows if (pin := _pin_of(connection, row)) is not None]
+
+
+def _pin_of(connection: Connection, row: Any) -> Pin | None:
+    of_it = (_CHANGE.c.scope == row.scope, _CHANGE.c.act == PolicyAct.PIN.value, _CHANGE.c.applied)
+    statement = select(_CHANGE).where(*of_it).order_by(_CHANGE.c.version.desc()).limit(1)
+    made = connection.execute(statement).one_or_none()
+    if made is None:
+        return None
+    return Pin(
+        scope=row.scope, threshold=row.pin, author=made.author, at=made.at, until=row.pin_until, why=made.why
+    )  # fmt: skip
+
+
+def last_change(connection: Connection, *, scopes: Iterable[str]) -> PolicyChange | None:
+    """The newest applied change in one of these scopes; None if there was none."""
+    of_them = (_CHANGE.c.scope.in_(list(scopes)), _CHANGE.c.applied)
+    statement = select(_CHANGE).where(*of_them).order_by(_CHANGE.c.version.desc()).limit(1)
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else record_of(PolicyChange, row)
 
 
 def history(connection: Connection, *, limit: int = 50) -> list[PolicyChange]:

@@ -29,11 +29,23 @@ def acknowledgements(connection: Connection, incident_ids: Collection[int]) -> d
 
 
 def add_silence(
-    connection: Connection, *, rule: str, scope: str | None, since: float, until: float, author: str, why: str
+    connection: Connection,
+    *,
+    rule: str,
+    scope: str | None,
+    since: float,
+    until: float,
+    author: str,
+    why: str,
+    incident_id: int | None = None,
 ) -> int:
-    """Add a silence of a rule in one scope, or in all scopes if `scope` is None; returns its id."""
+    """Add a silence of a rule in one scope, or in all scopes if `scope` is None; returns its id.
+
+    With `incident_id` it ends at the latest when that incident is resolved.
+    """
     row = {"rule": rule, "scope": scope, "since": since, "until": until, "author": author, "why": why}
-    key = connection.execute(insert(_SILENCE).values(**row, ended_by="", ended_why="")).inserted_primary_key
+    values = {**row, "incident_id": incident_id, "ended_by": "", "ended_why": ""}
+    key = connection.execute(insert(_SILENCE).values(**values)).inserted_primary_key
     return int(key[0]) if key else 0
 
 
@@ -41,14 +53,22 @@ def active(connection: Connection, *, at: float) -> list[dict[str, Any]]:
     """The silences that are active at `at` (Unix time), oldest first."""
     columns = _SILENCE.c
     is_active = (columns.since <= at, columns.until > at, or_(columns.ended_at.is_(None), columns.ended_at > at))
-    shown = (columns.id, columns.rule, columns.scope, columns.since, columns.until, columns.author, columns.why)
-    rows = connection.execute(select(*shown).where(*is_active).order_by(columns.id)).mappings()
-    return [dict(row) for row in rows]
+    shown = ("id", "rule", "scope", "since", "until", "incident_id", "author", "why")
+    statement = select(*(columns[name] for name in shown)).where(*is_active).order_by(columns.id)
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def is_silenced(active: Iterable[Mapping[str, object]], rule: str, scope: str) -> bool:
     """Whether one of these silences covers the rule in that scope."""
     return any(each["rule"] == rule and each["scope"] in (None, scope) for each in active)
+
+
+def end_with_incident(connection: Connection, incident_id: int, *, at: float) -> None:
+    """End the silences that last until this incident is over."""
+    columns = _SILENCE.c
+    of_it = (columns.incident_id == incident_id, columns.until > at, columns.ended_at.is_(None))
+    values = {"ended_at": at, "ended_by": columns.author, "ended_why": "the incident is over"}
+    connection.execute(update(_SILENCE).where(*of_it).values(values))
 
 
 def end_silence(connection: Connection, silence_id: int, *, author: str, why: str, at: float) -> bool:

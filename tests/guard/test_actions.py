@@ -7,6 +7,7 @@ from cheapdeep_ops.guard.actions.alerts import acknowledge, silence
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.http.api import make_api
+from cheapdeep_ops.store import policies
 
 
 @pytest.fixture
@@ -111,3 +112,58 @@ def test_over_http_the_check_is_the_one_of_the_operation(called):
     assert (refused.status_code, "did you mean support?" in refused.text) == (409, True)
     pinned = client.put("/api/v1/policy/pin", json={**asked, "new_route": True})
     assert (pinned.status_code, pinned.json()["note"]) == (200, "no call has named the route suport yet")
+
+
+# Orders that end by themselves
+
+CALM = [0.95] * 8 + [0.5] * 2
+STORM = [0.95] * 2 + [0.5] * 8
+
+
+@pytest.mark.thorough
+def test_a_pin_ends_at_its_time_and_the_raise_that_it_prevented_follows(town):
+    town.run(200, CALM)
+    town.do(pin, threshold=0.8, route="support", for_s=400.0, **BY)
+    town.run(300, STORM)
+    assert town.threshold() == 0.8
+    # The message names who has pinned, and until when.
+    (shown,) = [each for each in town.inbox.payloads if each["kind"] == "started"]
+    assert shown["orders"][0]["author"] == "ann"
+    assert "until 20" in shown["orders"][0]["what"]
+    town.run(120, STORM)
+    assert town.threshold() == 0.9
+    with town.store.reading() as connection:
+        newest = policies.history(connection)[:2]
+    assert [(each["act"], each["author"], each["why"]) for each in newest] == [
+        ("raise", "", ""),
+        ("unpin", "ann", "the time of the pin is over"),
+    ]
+
+
+@pytest.mark.thorough
+def test_a_pin_shows_in_the_open_incidents_of_its_scope_at_once(town):
+    town.run(200, CALM)
+    town.run(200, STORM)
+    town.do(pin, threshold=0.8, route="support", **BY)
+    town.guard.deliver(town.clock())
+    told = town.inbox.payloads[-1]
+    assert (told["kind"], told["effective_threshold"], told["orders"][0]["author"]) == ("changed", 0.8, "ann")
+    town.do(release, route="support", **BY)
+    town.guard.deliver(town.clock())
+    assert "orders" not in town.inbox.payloads[-1]
+
+
+@pytest.mark.thorough
+def test_a_silence_until_the_incident_is_over_lets_its_end_through(town):
+    town.run(200, CALM)
+    town.run(200, STORM)
+    number = town.inbox.payloads[-1]["incident_id"]
+    known = {"rule": "EscalationStorm", "for_s": 86_400.0, "incident_id": number, **BY}
+    with pytest.raises(PolicyError, match="is of EscalationStorm in support"):
+        town.do(silence, route="billing", new_route=True, **known)
+    town.do(silence, route="support", ends_with_incident=True, **known)
+    town.run(150, STORM)
+    assert town.inbox.payloads[-1]["orders"][0]["what"] == "Silenced until the incident is over"
+    town.run(700, CALM)
+    assert town.inbox.kinds[-1] == "resolved"
+    assert town.do(silence, route="support", **{**known, "incident_id": None})[0]["until"] > town.clock()

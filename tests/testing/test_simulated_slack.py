@@ -346,3 +346,64 @@ def test_an_answer_that_is_lost_a_call_that_is_late_and_one_that_is_held(slack, 
         assert len(slack.messages) == seen
         hold.release()
         caller.join()
+
+
+# People, buttons and forms
+
+BUTTON = {"type": "button", "action_id": "go", "text": {"type": "plain_text", "text": "Go"}, "value": "7"}
+INPUT = {"type": "plain_text_input", "action_id": "why", "initial_value": "as before"}
+FORM = {
+    "type": "modal",
+    "callback_id": "form",
+    "private_metadata": "kept",
+    "title": {"type": "plain_text", "text": "Form"},
+    "submit": {"type": "plain_text", "text": "Go"},
+    "blocks": [{"type": "input", "block_id": "why", "label": {"type": "plain_text", "text": "Why"}, "element": INPUT}],
+}
+
+
+@pytest.fixture
+def clicked(slack, web):
+    """A click on a button that no app hears of."""
+    slack.people.add("U1", "Ann")
+    web.chat_postMessage(channel="C1", text="x", blocks=[{"type": "actions", "elements": [BUTTON]}])
+    yield slack.click(slack.messages[0], "go", "U1")
+    slack.people.users.clear()
+
+
+def test_a_click_that_no_app_hears_is_not_acknowledged_and_opens_one_form(slack, web, clicked):
+    assert not clicked.is_acknowledged
+    opened = web.views_open(trigger_id=clicked.payload["trigger_id"], view=FORM)["view"]
+    assert slack.opened(clicked, 1.0) == opened
+    with pytest.raises(SlackApiError) as failure:
+        web.views_open(trigger_id=clicked.payload["trigger_id"], view=FORM)
+    assert error_of(failure) == "exchanged_trigger_id"
+    submitted = slack.submit(opened, {}, "U1").payload
+    assert submitted["view"]["state"]["values"] == {"why": {"why": {"type": "plain_text_input", "value": "as before"}}}
+    with pytest.raises(LookupError, match="there is no button stop"):
+        slack.click(slack.messages[0], "stop", "U1")
+
+
+def test_people_channels_and_groups_are_told_in_pages(slack, web, clicked):
+    slack.people.add("U2", "Bob", channels=("C2",), is_restricted=True)
+    slack.people.add("U3", "Cid")
+    slack.people.groups["S1"] = ["U3"]
+    first = web.conversations_members(channel="C1", limit=1)
+    cursor = first["response_metadata"]["next_cursor"]
+    second = web.conversations_members(channel="C1", limit=1, cursor=cursor)
+    assert (first["members"], second["members"]) == (["U1"], ["U3"])
+    assert web.users_info(user="U2")["user"]["is_restricted"]
+    assert web.usergroups_users_list(usergroup="S1")["users"] == ["U3"]
+    with pytest.raises(SlackApiError) as failure:
+        web.chat_postEphemeral(channel="C1", user="U2", text="x")
+    assert error_of(failure) == "user_not_in_channel"
+
+
+def test_only_the_app_token_opens_socket_mode_and_each_address_serves_once(slack, web):
+    assert web.apps_connections_open(app_token=slack.app_token)["url"].startswith("ws://127.0.0.1")
+    with pytest.raises(SlackApiError) as failure:
+        web.apps_connections_open(app_token=slack.token)
+    assert error_of(failure) == "not_allowed_token_type"
+    with pytest.raises(SlackApiError) as failure:
+        WebClient(token=slack.app_token, base_url=slack.url).auth_test()
+    assert error_of(failure) == "not_allowed_token_type"

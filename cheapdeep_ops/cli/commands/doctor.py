@@ -328,6 +328,16 @@ def _recipients(settings: Settings) -> str:
     return "; ".join(said)
 
 
+def _buttons(settings: Settings) -> str:
+    """Whether people can act from Slack."""
+    if settings.is_store_remote:
+        return "not checked: the guard hears of clicks, with its own settings"
+    # Loaded here, because only this check needs it.
+    from cheapdeep_ops.guard.slack_actions.check import check_buttons
+
+    return check_buttons(settings)
+
+
 def _telemetry(_settings: Settings) -> str:
     exported = [signal for signal in SIGNALS if is_asked_for(signal)]
     if not exported:
@@ -395,6 +405,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[Settings], str]], ...]] = (
     ("labelled answers", _labelled_answers),
     *((receiver.title, partial(_receiver, receiver)) for receiver in RECEIVERS),
     ("receivers", _recipients),
+    ("Slack buttons", _buttons),
     ("OTLP", _telemetry),
     ("clock", _clock),
 )

@@ -5,7 +5,8 @@ from typing import Final
 
 from pydantic import Field
 
-from cheapdeep_ops.errors import MissingError
+from cheapdeep_ops.errors import MissingError, PolicyError
+from cheapdeep_ops.guard.actions.announcements import announce_change
 from cheapdeep_ops.guard.actions.operation import (
     ActionContext,
     ActionRequest,
@@ -17,11 +18,9 @@ from cheapdeep_ops.guard.actions.operation import (
     operation,
 )
 from cheapdeep_ops.guard.actions.routes import check_route
-from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_silences, is_silenced
-from cheapdeep_ops.guard.notify.outbox import announce
+from cheapdeep_ops.guard.incidents.attention import acknowledged_fact, active_silences
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import delivery_acts, incidents, receivers, silences, subjects
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.records import Incident, UndeliveredMessage
@@ -48,6 +47,10 @@ class SilenceRequest(ActionRequest):
         default=False, strict=True, description="true: silence it although it resembles one that calls name"
     )
     for_s: float = Field(gt=0, le=LONGEST_SILENCE_S, strict=True, allow_inf_nan=False)
+    incident_id: RowId | None = Field(default=None, description="an open incident whose message shall say so")
+    ends_with_incident: bool = Field(
+        default=False, strict=True, description="true: the silence ends when that incident is over"
+    )
     author: Author
     why: FilledText
 
@@ -105,31 +108,22 @@ def acknowledge(context: ActionContext, request: AcknowledgeRequest, incident_id
             shown = f"; open are {', '.join(map(str, numbers))}" if numbers else ""
             raise MissingError(f"there is no open incident {incident_id}{shown}")
         silences.acknowledge(connection, incident_id, author=request.author, why=request.why, at=now)
-        _announce(connection, context.settings, incident_id, now)
+        fact = acknowledged_fact(connection, incident_id)
+        incident = incidents.incident(connection, incident_id)
+        announce_change(
+            connection, context.settings, incident, now=now, kind="acknowledged", changes=lambda _payload: fact
+        )
 
     context.change(work)
     return context.read(lambda connection: incidents.shown(connection, incident_id))
-
-
-def _announce(connection: Connection, settings: Settings, incident_id: int, now: float) -> None:
-    """Send the acknowledgement, unless the incident is silenced or has no message so far."""
-    incident = incidents.incident(connection, incident_id)
-    active = silences.active(connection, at=now)
-    # An incident that waits for a digest has no message yet that could show the acknowledgement.
-    if (
-        incident["announced"]
-        and incident["collected_at"] is None
-        and not is_silenced(active, incident["rule"], incident["scope"])
-    ):
-        payload = {**incident["announced"], **acknowledged_fact(connection, incident_id)}
-        announce(connection, settings, incident_id, kind="acknowledged", payload=payload, at=now)
 
 
 @operation("POST", "/api/v1/silences", name="post_silence", summary="Silence a rule")
 def silence(context: ActionContext, request: SilenceRequest) -> list[Silence]:
     """Suppress the messages of a rule for `for_s`; the rule still raises thresholds. Returns the active silences.
 
-    Raises MissingError if there is no such rule, PolicyError if the route is probably misspelt.
+    Raises MissingError if there is no such rule or open incident, PolicyError if the route is probably misspelt, or if
+    the incident is of another rule or route.
     """
     # A silence with a misspelt rule would have no effect.
     known = [each.alert for each in read_rulebook(context.settings.rules_file).rules]
@@ -142,13 +136,32 @@ def silence(context: ActionContext, request: SilenceRequest) -> list[Silence]:
     def work(connection: Connection) -> None:
         if request.route is not None:
             check_route(connection, context.settings, request.route, is_new=request.new_route)
-        period = {"since": now, "until": now + request.for_s}
+        number = request.incident_id
+        if number is not None:
+            _check_incident(connection, request, number)
+        before = silences.active(connection, at=now)
         silences.add_silence(
-            connection, rule=request.rule, scope=request.route, author=request.author, why=request.why, **period
-        )
+            connection, rule=request.rule, scope=request.route, author=request.author, why=request.why, since=now,
+            until=now + request.for_s, incident_id=number if request.ends_with_incident else None,
+        )  # fmt: skip
+        if number is not None:
+            # Only older silences prevent this message, which is the last one before the new silence.
+            incident = incidents.incident(connection, number)
+            announce_change(connection, context.settings, incident, now=now, active=before)
 
     context.change(work)
     return context.read(lambda connection: active_silences(connection, now))
+
+
+def _check_incident(connection: Connection, request: SilenceRequest, number: int) -> None:
+    """Raise MissingError unless the incident is open, and PolicyError unless the silence covers it."""
+    if not incidents.is_open(connection, number):
+        raise MissingError(f"there is no open incident {number}")
+    incident = incidents.incident(connection, number)
+    if request.rule != incident["rule"] or request.route not in (None, incident["scope"]):
+        raise PolicyError(
+            f"incident {number} is of {incident['rule']} in {incident['scope']}: the silence is of another"
+        )
 
 
 @operation(

@@ -1,15 +1,17 @@
 """The operations that start a new baseline: of a route, and of the grader."""
 
 from cheapdeep_ops.errors import PolicyError
+from cheapdeep_ops.guard.actions.announcements import announce_change
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, Author, FilledText, Route, operation
 from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.notify.buttons import FALSE_CONFIDENCE
 from cheapdeep_ops.guard.report_types.labels import AcceptedGrader
 from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.grader_drift.detection import DriftTest
 from cheapdeep_ops.guard.rules.grader_drift.rule import GraderDriftRule
-from cheapdeep_ops.store import detectors, grades, regradings
+from cheapdeep_ops.store import detectors, grades, incidents, regradings
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -39,6 +41,10 @@ def relearn(context: ActionContext, request: RelearnRequest) -> dict[str, Normal
         grades.relearn(
             connection, grader_version(settings), request.route, now=now, author=request.author, why=request.why
         )
+        done = {"what": "Normal learned again", "author": request.author, "at": now, "why": request.why}
+        for incident in incidents.open_ones(connection):
+            if incident["scope"] == request.route and incident["announced"].get("about") == FALSE_CONFIDENCE:
+                announce_change(connection, settings, incident, now=now, changes=lambda _payload: {"ordered": done})
 
     context.change(work)
     return context.read(lambda connection: baselines_of(connection, settings))

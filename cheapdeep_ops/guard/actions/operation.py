@@ -88,6 +88,8 @@ class ActionContext:
     store: Store
     settings: Settings
     clock: Callable[[], float]
+    before: Callable[[Connection], object] = lambda _connection: None
+    """Work that joins the transaction of each change, and may prevent it by raising an error."""
 
     def change(self, work: Callable[[Connection], object]) -> None:
         """Run `work` in one transaction, and have a concurrent evaluation of the rules start again."""
@@ -95,6 +97,7 @@ class ActionContext:
         def revised(connection: Connection) -> None:
             # An evaluation that has read an older revision does not commit.
             revisions.advance(connection)
+            self.before(connection)
             work(connection)
 
         self.store.transact(revised)

@@ -1,10 +1,12 @@
 """Operations on thresholds: pin one, release a pin."""
 
 from collections.abc import Callable
+from typing import Final
 
 from pydantic import Field
 
 from cheapdeep_ops.errors import PolicyError
+from cheapdeep_ops.guard.actions.announcements import announce_threshold
 from cheapdeep_ops.guard.actions.operation import (
     ActionContext,
     ActionRequest,
@@ -15,13 +17,17 @@ from cheapdeep_ops.guard.actions.operation import (
     operation,
 )
 from cheapdeep_ops.guard.actions.routes import check_route
+from cheapdeep_ops.guard.notify.messages import threshold_text
 from cheapdeep_ops.guard.report_types.state import Pinned, Policy
 from cheapdeep_ops.guard.reports.status import policy_state
 from cheapdeep_ops.policy import PolicyAct, PolicyBook
 from cheapdeep_ops.store import policies, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import PolicyEdit
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, OTHER, Name
+
+LONGEST_PIN_S: Final = 30.0 * DAY_S
 
 
 class PinRequest(ActionRequest):
@@ -32,6 +38,10 @@ class PinRequest(ActionRequest):
     new_route: bool = Field(
         default=False, strict=True, description="true: pin it although it resembles a route that calls name"
     )
+    for_s: float | None = Field(
+        default=None, gt=0, le=LONGEST_PIN_S, strict=True, allow_inf_nan=False,
+        description="the guard releases the pin after so many seconds; null: until a person releases it",
+    )  # fmt: skip
     author: Author
     why: FilledText
 
@@ -50,9 +60,11 @@ def pin(context: ActionContext, request: PinRequest) -> Pinned:
 
     Raises PolicyError if no call has named the route and it resembles a known one, unless `new_route` is true.
     """
+    until = None if request.for_s is None else context.clock() + request.for_s
     edit = PolicyEdit(
-        scope=request.route, act=PolicyAct.PIN, threshold=request.threshold, author=request.author, why=request.why
-    )
+        scope=request.route, act=PolicyAct.PIN, threshold=request.threshold, author=request.author, why=request.why,
+        until=until,
+    )  # fmt: skip
     note = ""
 
     def check(connection: Connection, _book: PolicyBook) -> None:
@@ -89,7 +101,15 @@ def _apply(context: ActionContext, edit: PolicyEdit, check: Callable[[Connection
         # Read in the transaction, so that no other change comes between the check and the edit.
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         check(connection, book)
-        policies.apply(connection, book, edit, at=now)
+        after = policies.apply(connection, book, edit, at=now)
+
+        def text(scope: str) -> tuple[str, float]:
+            old, new = book.for_route(scope), after.for_route(scope)
+            return threshold_text(old, new, mode=settings.mode, would_be=None), new.threshold
+
+        # A pin of all routes is about every incident.
+        scope = None if edit.scope == ALL_ROUTES else edit.scope
+        announce_threshold(connection, settings, scope, now=now, text=text)
 
     context.change(work)
     return context.read(lambda connection: policy_state(connection, settings))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-API_VERSION: Final = "1.3"
+API_VERSION: Final = "1.4"
 """The second number grows with each addition. A change that breaks callers makes the path `/api/v2`."""
 
 

@@ -1,12 +1,12 @@
 """Raises and releases thresholds to match the alerts; pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from cheapdeep_ops.guard.rules.model import Rule, Transition
 from cheapdeep_ops.policy import EffectivePolicy, PolicyAct, PolicyBook, ScopeState
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store.policies import PolicyEdit, PolicyStep, step_of
+from cheapdeep_ops.store.policies import Pin, PolicyEdit, PolicyStep, step_of
 
 
 class PolicyAlignment:
@@ -25,6 +25,13 @@ class PolicyAlignment:
     def is_pinned(self, scope: str) -> bool:
         """Whether a person has pinned the threshold of a scope."""
         return self.policy(scope).pinned
+
+    def ended_pins(self, pins: Iterable[Pin]) -> list[PolicyStep]:
+        """Release each of these pins, whose time is over."""
+        why = "the time of the pin is over"
+        return [
+            self._apply(PolicyEdit(scope=pin.scope, act=PolicyAct.UNPIN, author=pin.author, why=why)) for pin in pins
+        ]
 
     def repeated_raises(self) -> list[PolicyStep]:
         """All raises again, if the setting of the raised threshold has changed: otherwise routers would not see it."""
@@ -79,4 +86,5 @@ class PolicyAlignment:
 def step_text(step: PolicyStep) -> str:
     """A change of policy, as text for the log."""
     change = step.change
-    return f"{change.act} of {change.scope} by {change.cause}: {step.from_threshold:g} -> {step.to_threshold:g}"
+    by = change.cause or change.author
+    return f"{change.act} of {change.scope} by {by}: {step.from_threshold:g} -> {step.to_threshold:g}"

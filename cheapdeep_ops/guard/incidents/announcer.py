@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.incidents.changes import Digest, Message, OpenIncident,
 from cheapdeep_ops.guard.incidents.evaluation import AlertUpdate, Evaluation
 from cheapdeep_ops.guard.incidents.stored import TICKET
 from cheapdeep_ops.guard.notify.messages import Kind, digest_message, incident_message, threshold_text
+from cheapdeep_ops.guard.notify.outbox import orders_in_force
 from cheapdeep_ops.guard.rules.model import Action, AlertState, ScopedAlert, Transition
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import counters, policies
@@ -103,7 +104,10 @@ class Announcer:
         announced, scope = incident.announced, update.alert.scope
         if update.reader.has_moved(self._connection, announced, update.finding, scope, incident.started_at):
             return True
-        return announced.get("effective_threshold") != update.policy.threshold
+        if announced.get("effective_threshold") != update.policy.threshold:
+            return True
+        orders = orders_in_force(self._connection, rule=incident.rule, scope=scope, at=self._now)
+        return bool(announced.get("orders", []) != orders)
 
     def _is_reminder_due(self, update: AlertUpdate, incident: OpenIncident) -> bool:
         """Whether to send a reminder: the page fires, no person has acknowledged it, and no silence covers it."""

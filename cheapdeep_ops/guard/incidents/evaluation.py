@@ -62,6 +62,7 @@ class Evaluation:
         """The commit compares it, because it grows when a person changes anything that this evaluation has read."""
         book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         self._policies = PolicyAlignment(book, settings)
+        self._ended_pins = [pin for pin in policies.pins(connection) if pin.until is not None and pin.until <= now]
         self._stored = {(row["rule"], row["scope"]): row for row in incidents.alerts(connection)}
         self._alerts = AlertSet(
             {key: alert_of(row) for key, row in self._stored.items()},
@@ -84,7 +85,8 @@ class Evaluation:
 
     def run(self) -> list[Unit]:
         """Evaluate every rule in every scope; returns the changes in the order of their commits."""
-        units = [Unit(steps=self._policies.repeated_raises())]
+        # First, because a raise that a pin prevented follows in this evaluation.
+        units = [Unit(steps=[*self._policies.ended_pins(self._ended_pins), *self._policies.repeated_raises()])]
         for rule, reader in self._readers:
             units += [self._evaluate(rule, reader, scope, routes) for scope, routes in self._scopes(rule, reader)]
         units += self._removed_rules()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.formatting import LabelStyle, cut, duration, minute_of_day, moment, plain, scope_text
+from cheapdeep_ops.guard.notify.buttons import order_lines
 from cheapdeep_ops.guard.notify.receipt_text import receipt_headline, receipt_lines
 from cheapdeep_ops.guard.rules.cause_text import cause_brief, cause_lines
 from cheapdeep_ops.guard.rules.kinds import text_of
@@ -108,6 +109,7 @@ def details(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
         return receipt_lines(payload, label)
     text = text_of(payload)
     lines = [*text.measured(payload), *_times(payload), *acknowledged_by(payload, label)]
+    lines += order_lines(payload, label)
     lines += cause_lines(payload.get("cause"), label)
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
@@ -248,7 +250,7 @@ def history(payload: Payload, *, label: LabelStyle = plain) -> list[str]:
         return [*lines, *acknowledged_by(payload, label)]
     if payload.get("threshold"):
         lines.append(f"What was done: {payload['threshold']}")
-    return [*lines, *_outcome(payload)]
+    return [*lines, *order_lines(payload, label, since=payload["at"]), *_outcome(payload)]
 
 
 def is_reply(payload: Payload) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from cheapdeep_ops.guard.formatting import LONGEST_LABEL, cut, moment, plain
+from cheapdeep_ops.guard.notify.buttons import action_blocks, order_lines
 from cheapdeep_ops.guard.notify.messages import (
     acknowledged_by,
     details,
@@ -111,10 +112,11 @@ def _card(payload: Payload) -> Iterable[Block]:
     else:
         yield _section(escaped(sentence(payload, _code_span)))
     lines = {"Why": why(payload, _code_span), "Done": done(payload)}
-    if said := [f"*{name}:* {escaped(line)}" for name, line in lines.items() if line]:
+    said = [f"*{name}:* {escaped(line)}" for name, line in lines.items() if line]
+    if said := [*said, *map(escaped, order_lines(payload, _code_span))]:
         yield _section("\n".join(said))
     yield from _picture(payload)
-    # The place of an `actions` block: below the picture, above the line with the links.
+    yield from action_blocks(payload)
 
 
 def _picture(payload: Payload) -> Iterable[Block]:

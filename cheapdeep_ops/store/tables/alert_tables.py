@@ -67,7 +67,10 @@ class Acknowledgement(Row, table=True):
 
 
 class SilenceRow(Row, table=True):
-    """A silence: it suppresses a rule's messages until a time; `scope` is None for all scopes."""
+    """A silence: it suppresses a rule's messages until a time; `scope` is None for all scopes.
+
+    With `incident_id` it ends earlier if that incident is resolved.
+    """
 
     __tablename__ = "silence"
 
@@ -76,6 +79,7 @@ class SilenceRow(Row, table=True):
     scope: str | None = None
     since: float
     until: float
+    incident_id: int | None = None
     author: str
     why: str
     ended_at: float | None = None
@@ -207,3 +211,13 @@ class DeliveryAct(Row, table=True):
     at: float
     author: str
     why: str
+
+
+class OrderRow(Row, table=True):
+    """An order of a person that was carried out; `key` names it, so that it is carried out once."""
+
+    __tablename__ = "person_order"
+
+    key: str = Field(primary_key=True)
+    at: float
+    author: str

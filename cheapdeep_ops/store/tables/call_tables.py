@@ -159,13 +159,17 @@ class Process(Row, table=True):
 
 
 class PolicyRow(Row, table=True):
-    """The policy of one scope; `policy_change` is the log of its changes."""
+    """The policy of one scope; `policy_change` is the log of its changes.
+
+    `pin_until` is when the guard releases the pin; None: a person does.
+    """
 
     __tablename__ = "policy"
 
     scope: str = Field(primary_key=True)
     version: int
     pin: float | None = None
+    pin_until: float | None = None
     raised: float
     causes: list[str] = Field(default_factory=list, sa_type=JSON)
 

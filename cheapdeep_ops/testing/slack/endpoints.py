@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from cheapdeep_ops.testing._server import Delivery, Hangup, ServedApp
 from cheapdeep_ops.testing.messages_api import wire
@@ -16,8 +16,10 @@ from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.faults import Fault, Faults
 from cheapdeep_ops.testing.slack.file_store import FileStore
 from cheapdeep_ops.testing.slack.history import history, replies
+from cheapdeep_ops.testing.slack.interactivity import SCOPES, Interactivity
 from cheapdeep_ops.testing.slack.message_store import MessageStore
 from cheapdeep_ops.testing.slack.slack_wire import content_error, parsed_body, version_of
+from cheapdeep_ops.testing.slack.socket_mode import SocketMode
 
 _IDENTITY: Final = {
     "ok": True,
@@ -66,6 +68,10 @@ class SlackEndpoints:
     webhook_channel: str
     """The channel of the webhook."""
     served: Callable[[], ServedApp]
+    app_token: Callable[[], str]
+    """The accepted app-level token."""
+    interactivity: Interactivity
+    socket_mode: SocketMode
 
     def app(self) -> Starlette:
         """Return the application that serves both."""
@@ -74,6 +80,7 @@ class SlackEndpoints:
                 Route("/api/{method}", self._call, methods=["GET", "POST"]),
                 Route("/services/{path:path}", self._webhook, methods=["POST"]),
                 Route("/upload/v1/{file}", self._upload, methods=["POST"]),
+                WebSocketRoute("/link/", self.socket_mode.serve),
             ]
         )
 
@@ -85,7 +92,7 @@ class SlackEndpoints:
             if body is None:
                 return self._answer({"ok": False, "error": "invalid_json"})
             body = {**request.query_params, **body}
-            error = self._token_error(request, body)
+            error = self._token_error(method, request, body)
             if error is not None:
                 return self._answer({"ok": False, "error": error})
             return self._answer(self._result(method, body))
@@ -137,8 +144,11 @@ class SlackEndpoints:
                 return self._delete(body)
             case "conversations.history" | "conversations.replies":
                 return self._read(method, body)
+            case "apps.connections.open":
+                address = self.served().url.replace("http", "ws", 1)
+                return {"ok": True, "url": f"{address}/link/?ticket={self.socket_mode.ticket()}&app_id=A0SIMULATED"}
             case _:
-                return self._file_result(method, body)
+                return self.interactivity.call(method, body) or self._file_result(method, body)
 
     def _file_result(self, method: str, body: JsonObject) -> JsonObject:
         match method:
@@ -218,11 +228,16 @@ class SlackEndpoints:
         messages = [each for each in self.store.all() if each.channel_id == channel]
         return (history if method == "conversations.history" else replies)(messages, body)
 
-    def _token_error(self, request: Request, body: JsonObject) -> str | None:
+    def _token_error(self, method: str, request: Request, body: JsonObject) -> str | None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or body.get("token")
         if not token:
             return "not_authed"
-        return None if token == self.token() else "invalid_auth"
+        accepted, other = self.token(), self.app_token()
+        if method == "apps.connections.open":
+            accepted, other = other, accepted
+        if token == accepted:
+            return None
+        return "not_allowed_token_type" if token == other else "invalid_auth"
 
     async def _under_faults(self, method: str | None, result: Callable[[], Delivery]) -> Delivery | Hangup:
         """Answer with `result`, or with the fault that a test has ordered; `method` is None for the webhook."""
@@ -275,6 +290,8 @@ def _needed_scope(method: str, channel: str) -> str | None:
     """The scope that a bot token needs for a call; None if it needs none."""
     if method.startswith("files."):
         return "files:read" if method == "files.info" else "files:write"
+    if method in SCOPES:
+        return "groups:read" if method == "conversations.members" and channel.startswith("G") else SCOPES[method]
     if method.startswith("chat."):
         return "chat:write"
     if method in {"conversations.history", "conversations.replies"}:

@@ -1,17 +1,21 @@
 """A simulated Slack: a real HTTP server that stores messages, and fails if a test asks for it."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
 
 from cheapdeep_ops.testing._server import ServedApp, SimulatedServer
+from cheapdeep_ops.testing.messages_api.replies import JsonObject
 from cheapdeep_ops.testing.slack.channels import Channels
 from cheapdeep_ops.testing.slack.endpoints import SlackEndpoints
 from cheapdeep_ops.testing.slack.faults import Fault, Faults, Hold
 from cheapdeep_ops.testing.slack.file_store import FileStore, SlackFile
+from cheapdeep_ops.testing.slack.interactivity import Interaction, Interactivity
 from cheapdeep_ops.testing.slack.message_store import MessageStore
+from cheapdeep_ops.testing.slack.people import SlackPeople
 from cheapdeep_ops.testing.slack.slack_wire import SlackMessage
+from cheapdeep_ops.testing.slack.socket_mode import SocketMode
 
 
 class SimulatedSlack(SimulatedServer):
@@ -39,7 +43,14 @@ class SimulatedSlack(SimulatedServer):
         """
         self.token = token
         """The only bot token that is accepted."""
-        self.scopes = {"chat:write", "channels:history", "groups:history", "files:write"}
+        self.app_token = "xapp-simulated"  # noqa: S105  # as above
+        """The only app-level token that opens Socket Mode connections. They need the package `websockets`."""
+        self.signing_secret = "simulated-signing-secret"  # noqa: S105  # as above
+        """The secret that signs interactions over HTTP."""
+        self.scopes = {
+            "chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "users:read",
+            "usergroups:read", "files:write",
+        }  # fmt: skip
         """The scopes of the token, which a test can change."""
         self.channels = Channels(None if channels is None else (*channels, webhook_channel))
         """The channels, which a test can archive, delete, rename and leave."""
@@ -47,6 +58,18 @@ class SimulatedSlack(SimulatedServer):
         """The files, and how long they are processed."""
         self._store = MessageStore(clock, on_message)
         self._faults = Faults()
+        self.people = SlackPeople()
+        """The users, who press buttons; a test adds them."""
+        self.socket_mode = SocketMode()
+        """The connections of the app."""
+        self.interactivity = Interactivity(
+            people=self.people,
+            channels=self.channels,
+            socket_mode=self.socket_mode,
+            clock=clock,
+            signing_secret=lambda: self.signing_secret,
+        )
+        """Clicks and forms, and messages that only one person sees."""
         endpoints = SlackEndpoints(
             store=self._store,
             files=self.file_store,
@@ -57,6 +80,9 @@ class SimulatedSlack(SimulatedServer):
             channels=self.channels,
             webhook_channel=webhook_channel,
             served=lambda: self._served,
+            app_token=lambda: self.app_token,
+            interactivity=self.interactivity,
+            socket_mode=self.socket_mode,
         )
         self._served = ServedApp(endpoints.app(), host=host, port=port, name="simulated-slack", has_dates=True)
 
@@ -102,6 +128,21 @@ class SimulatedSlack(SimulatedServer):
     def wait_for(self, predicate: Callable[[SlackMessage], bool], timeout_s: float) -> SlackMessage:
         """Return the first message that satisfies `predicate`. Raises TimeoutError after `timeout_s`."""
         return self._store.wait_for(predicate, timeout_s)
+
+    def click(self, message: SlackMessage, action_id: str, user: str) -> Interaction:
+        """Press a button of a message, and wait three seconds at most for the acknowledgement.
+
+        Raises LookupError if the message has no such button.
+        """
+        return self.interactivity.click(message, action_id, user)
+
+    def opened(self, click: Interaction, timeout_s: float = 5.0) -> JsonObject:
+        """The form that the app opened for a click. Raises TimeoutError."""
+        return self.interactivity.view_of(click, timeout_s)
+
+    def submit(self, view: JsonObject, values: Mapping[str, object], user: str) -> Interaction:
+        """Press the button of a form, and wait for the answer; `values` has inputs by their action ids."""
+        return self.interactivity.submit(view, values, user)
 
     def stop(self) -> None:
         """Release the calls that are held, close every connection, and stop listening."""

@@ -1,0 +1,71 @@
+"""The check of `doctor` whether buttons can work: tokens, scopes and Socket Mode."""
+
+from typing import Final
+
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError, SlackClientError
+
+from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.guard.notify.slack_history import code_of, header, is_channel_id
+from cheapdeep_ops.guard.slack_actions.clicks import silent_client
+from cheapdeep_ops.guard.slack_actions.endpoint import PATH
+from cheapdeep_ops.guard.slack_actions.people import needed_scopes
+from cheapdeep_ops.settings import Settings
+
+_REPAIRS: Final = {
+    "invalid_auth": "CHEAPDEEP_SLACK_APP_TOKEN is no app-level token that Slack knows: make one in the app's settings",
+    "not_allowed_token_type": "CHEAPDEEP_SLACK_APP_TOKEN must be an app-level token, which begins with xapp-",
+    "missing_scope": "the app-level token lacks the scope connections:write: make another one",
+    "access_denied": "Socket Mode is switched off: switch it on in the app's settings",
+}
+"""What to do about the codes with which Slack refuses Socket Mode.
+
+Source: https://docs.slack.dev/reference/methods/apps.connections.open#errors
+"""
+
+
+def check_buttons(settings: Settings) -> str:
+    """Ask Slack whether tokens and scopes are those that buttons need; returns how clicks reach the guard.
+
+    Raises SettingsError if something must be mended.
+    """
+    if not settings.has_buttons:
+        return "not set up: messages have no buttons (CHEAPDEEP_SLACK_APP_TOKEN adds them)"
+    client = silent_client(settings)
+    try:
+        _check_scopes(client, settings)
+        ways = [_socket_mode(client, settings)] if settings.slack_app_token is not None else []
+    except SlackApiError as error:
+        raise SettingsError(f"Slack refuses the bot token: {code_of(error)}") from None
+    except (SlackClientError, OSError, ValueError, LookupError) as error:
+        raise SettingsError(f"Slack is out of reach: {type(error).__name__}") from None
+    if settings.slack_signing_secret is not None:
+        ways.append(f"requests that Slack posts to {PATH} of this guard, over HTTPS")
+    may_lower = f", thresholds are lowered by {', '.join(settings.slack_may_lower)}" if settings.slack_may_lower else ""
+    return f"clicks come by {' and '.join(ways)}; {', '.join(settings.slack_may_act)} may act{may_lower}"
+
+
+def _check_scopes(client: WebClient, settings: Settings) -> None:
+    given = header(client.auth_test().headers, "x-oauth-scopes")
+    if given is None:
+        return  # a proxy may drop the header; the guard then learns it from a click
+    scopes = {each.strip() for each in given.split(",")}
+    channel = settings.slack_channel or ""
+    needed = needed_scopes(settings, channel if is_channel_id(channel) else "")
+    missing = [each for each in needed if each not in scopes]
+    # Whether a channel is private does not show in a new id, so one of the two must do.
+    if "channels:read" in missing and "groups:read" in scopes:
+        missing.remove("channels:read")
+    if missing:
+        named = ", ".join(missing)
+        raise SettingsError(f"the app lacks the scopes {named}, so Slack does not say who has clicked: add them")
+
+
+def _socket_mode(client: WebClient, settings: Settings) -> str:
+    token = settings.slack_app_token.get_secret_value() if settings.slack_app_token else ""
+    try:
+        client.apps_connections_open(app_token=token)
+    except SlackApiError as error:
+        code = code_of(error)
+        raise SettingsError(_REPAIRS.get(code, f"Slack refuses Socket Mode: {code}")) from None
+    return "Socket Mode"
