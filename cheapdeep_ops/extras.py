@@ -6,6 +6,7 @@ from typing import Final
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "guard": (
+        "PIL",
         "apscheduler",
         "fastapi",
         "markdown_it",
