@@ -12,7 +12,7 @@ from cheapdeep_ops.errors import RulesError, StoreError
 from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, SilenceRequest, acknowledge, silence, unsilence
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.console.forms import PageAction, action_button
-from cheapdeep_ops.guard.console.incident_text import Attention, SilenceCard
+from cheapdeep_ops.guard.console.incident_text import LONGEST, Attention, SilenceCard
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.console.moment import Moment
 from cheapdeep_ops.guard.console.routes import known_routes, route_select
@@ -23,7 +23,6 @@ from cheapdeep_ops.guard.rules.model import seconds
 from cheapdeep_ops.values import ALL_ROUTES
 
 _USUAL: Final = "2h"
-_LONGEST: Final = 240
 
 
 class SilenceForm(SilenceRequest):
@@ -51,7 +50,7 @@ class Dialogs:
                 ui.label("Not acknowledged").classes("text-bold" if shown.is_over else "text-bold bad")
             else:
                 known = shown.acknowledged
-                ui.label(f"Acknowledged by {plain(known['author'])}: {plain(known['why'], _LONGEST)}").classes("words")
+                ui.label(f"Acknowledged by {plain(known['author'])}: {plain(known['why'], LONGEST)}").classes("words")
                 Moment(known["at"])
         for each in shown.silences:
             self._show_silence(each)

@@ -18,7 +18,7 @@ from cheapdeep_ops.guard.console.incident_text import (
     timeline,
 )
 from cheapdeep_ops.guard.console.incident_view import IncidentView
-from cheapdeep_ops.guard.console.layout import ConsoleContext, PagePart, empty, heading, live, live_page, table
+from cheapdeep_ops.guard.console.layout import Cell, ConsoleContext, PagePart, empty, heading, live, live_page, table
 from cheapdeep_ops.guard.console.moment import Moment
 from cheapdeep_ops.guard.console.readings import chart_of
 from cheapdeep_ops.guard.incidents.attention import active_silences
@@ -44,13 +44,13 @@ async def show_incidents(context: ConsoleContext) -> None:
     await live(context, lambda: _incidents_of(context), _show_incidents)
 
 
-def _incidents_of(context: ConsoleContext) -> list[tuple[int, tuple[text.Cell, ...]]]:
+def _incidents_of(context: ConsoleContext) -> list[tuple[int, tuple[Cell, ...]]]:
     with context.store.reading() as connection:
         newest = incidents.incidents(connection, limit=_LISTED)
     return [(each["id"], tuple(row)) for each, row in zip(newest, text.incident_rows(newest), strict=True)]
 
 
-def _show_incidents(rows: list[tuple[int, tuple[text.Cell, ...]]]) -> None:
+def _show_incidents(rows: list[tuple[int, tuple[Cell, ...]]]) -> None:
     if not rows:
         empty("There were no incidents.", "cheapdeep-ops alert test sends a message to see that alerts arrive.")
         return

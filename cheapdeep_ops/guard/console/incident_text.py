@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.rules.kinds import text_of
 from cheapdeep_ops.store.records import Acknowledged, Alert, Incident, IncidentMessage, IncidentStory, PolicyChange
 from cheapdeep_ops.values import ALL_ROUTES
 
-_LONGEST: Final = 240
+LONGEST: Final = 240
 """The longest text of a person or an error on a page, in characters."""
 
 _TITLES: Final = {"base_escalation_rate": "Storm", "false_confident_rate": "False confidence climbs"}
@@ -77,7 +77,7 @@ def silence_cards(silences: Sequence[Silence]) -> tuple[SilenceCard, ...]:
 
 def _silence(silence: Silence) -> str:
     where = "in all routes" if silence["route"] is None else f"in {scope_text(silence['route'])}"
-    by = f"{plain(silence['author'])}: {plain(silence['why'], _LONGEST)}"
+    by = f"{plain(silence['author'])}: {plain(silence['why'], LONGEST)}"
     about = f"Silence {silence['id']}: {plain(silence['rule'])} {where}"
     return f"{about} is silenced by {by}; until"
 
@@ -192,14 +192,14 @@ def _acknowledgement(known: Acknowledged) -> Entry:
     return Entry(
         at=known["at"],
         title=f"Acknowledged by {plain(known['author'])}",
-        lines=(plain(known["why"], _LONGEST),),
+        lines=(plain(known["why"], LONGEST),),
         icon="task_alt",
     )
 
 
 def _arrival(message: IncidentMessage) -> str:
     receivers = ", ".join(f"{plain(each['receiver'])} {each['state']}" for each in message["deliveries"])
-    error = f": {plain(message['error'], _LONGEST)}" if message["error"] else ""
+    error = f": {plain(message['error'], LONGEST)}" if message["error"] else ""
     return f"{_sentence(receivers)}{error}" if receivers else f"Not yet delivered{error}"
 
 

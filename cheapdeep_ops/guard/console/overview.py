@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from cheapdeep_ops.guard.console import text
 from cheapdeep_ops.guard.console.incident_text import IncidentCard, SilenceCard, incident_card, silence_cards
-from cheapdeep_ops.guard.console.layout import ConsoleContext
+from cheapdeep_ops.guard.console.layout import Cell, ConsoleContext
 from cheapdeep_ops.guard.console.readings import chart_of
 from cheapdeep_ops.guard.console.tiles import Tile, tiles_of
 from cheapdeep_ops.guard.incidents.attention import active_silences
@@ -48,7 +48,7 @@ class Overview:
     alerts: text.Rows
     silences: tuple[SilenceCard, ...]
     routes: tuple[Mapping[str, Any], ...]
-    state: Mapping[str, text.Cell]
+    state: Mapping[str, Cell]
 
 
 def overview_of(context: ConsoleContext) -> Overview:

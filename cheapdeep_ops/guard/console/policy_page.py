@@ -9,7 +9,7 @@ from nicegui import ui
 from cheapdeep_ops.guard.console import text
 from cheapdeep_ops.guard.console.dialogs import Dialogs
 from cheapdeep_ops.guard.console.forms import show_forms
-from cheapdeep_ops.guard.console.layout import ConsoleContext, PagePart, heading, live_page, table
+from cheapdeep_ops.guard.console.layout import Cell, ConsoleContext, PagePart, heading, live_page, table
 from cheapdeep_ops.guard.console.moment import Instant
 from cheapdeep_ops.guard.console.routes import known_routes_or_all
 from cheapdeep_ops.guard.console.session import may_change
@@ -63,7 +63,7 @@ def _policy_of(context: ConsoleContext) -> PolicyReading:
     names = (ALL_ROUTES, *sorted(policy["scopes"].keys() - {ALL_ROUTES}))
     pinned = {name for name, scope in policy["scopes"].items() if scope["pin"] is not None}
     learned = NORMAL_TITLES.index("learned")
-    rows: list[list[text.Cell]] = [
+    rows: list[list[Cell]] = [
         [*row[:learned], Instant(normal["learned_at"]), *row[learned + 1 :]]
         for row, normal in zip(normal_rows(normals), normals.values(), strict=True)
     ]

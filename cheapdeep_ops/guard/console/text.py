@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from cheapdeep_ops.guard.console.incident_text import incident_card, silences_of
+from cheapdeep_ops.guard.console.incident_text import LONGEST, incident_card, silences_of
+from cheapdeep_ops.guard.console.layout import Cell
 from cheapdeep_ops.guard.console.moment import Instant
 from cheapdeep_ops.guard.formatting import (
     bounded,
@@ -23,11 +24,8 @@ from cheapdeep_ops.guard.report_types.state import Normal, Policy, Present, Sile
 from cheapdeep_ops.guard.state_text import outcomes_words
 from cheapdeep_ops.store.records import Alert, Incident, PolicyChange
 
-Cell = str | Instant
 Rows = Sequence[Sequence[Cell]]
 _QUIET: Final = "inactive"
-_LONGEST: Final = 240
-"""The longest text of a person or an error on a page, in characters."""
 
 INCIDENTS: Final = ("incident", "state", "scope", "began", "lasted", "acknowledged by", "last message")
 CHANGES: Final = ("version", "at", "scope", "act", "from", "to", "who", "why", "in force")
@@ -38,8 +36,8 @@ def state(status: Present) -> dict[str, Cell]:
     """The state of policy, grader, queue and processes."""
     policy, grader, queue, watchers = status["policy"], status["grader"], status["queue"], status["watchers"]
     raised = f"base {policy['base']:g}, raised {policy['raised']:g}"
-    problem = f": {plain(grader['why'], _LONGEST)}" if grader["why"] else ""
-    last_error = f"; last error: {plain(queue['last_error'], _LONGEST)}" if queue["last_error"] else ""
+    problem = f": {plain(grader['why'], LONGEST)}" if grader["why"] else ""
+    last_error = f"; last error: {plain(queue['last_error'], LONGEST)}" if queue["last_error"] else ""
     return {
         "threshold of all routes": f"{policy['threshold']:g} ({raised}; mode {status['mode']})",
         "grader": f"{grader['state']}{problem}; {grader['model']}; "
@@ -163,7 +161,7 @@ def change_rows(changes: Sequence[PolicyChange]) -> Rows:
             f"{each['from_threshold']:g}",
             f"{each['to_threshold']:g}",
             plain(each["author"] or each["cause"]),
-            plain(each["why"], _LONGEST) if each["why"] else "",
+            plain(each["why"], LONGEST) if each["why"] else "",
             "yes" if each["applied"] else "no",
         )
         for each in changes
