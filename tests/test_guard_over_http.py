@@ -168,7 +168,7 @@ def test_a_guard_that_is_killed_between_commit_and_answer_and_restarted_has_each
         line = next(line for line in process.stderr if "watching" in line)
         return process, int(line.rsplit(":", 1)[1])
 
-    process, port = start(0)
+    process, port = start(free_port())
     killed = []
 
     def kill(request):
@@ -589,6 +589,7 @@ from cheapdeep_ops import Settings
 from cheapdeep_ops.recorder import Recorder
 sys.path.insert(0, sys.argv[2])
 from tests.guards import decision, settings_for
+from tests.ports import free_port
 
 recorder = Recorder(settings_for(sys.argv[1], flush_every_s=0.05))
 for _ in range(10):
