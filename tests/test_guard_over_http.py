@@ -45,6 +45,7 @@ from tests.guards import (
     settings_for,
     tokens_file,
 )
+from tests.ports import free_port
 from tests.raw_server import answer, hang, talking
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
