@@ -590,7 +590,6 @@ from cheapdeep_ops import Settings
 from cheapdeep_ops.recorder import Recorder
 sys.path.insert(0, sys.argv[2])
 from tests.guards import decision, settings_for
-from tests.ports import free_port
 
 recorder = Recorder(settings_for(sys.argv[1], flush_every_s=0.05))
 for _ in range(10):
