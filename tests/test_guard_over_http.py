@@ -45,6 +45,7 @@ from tests.guards import (
     settings_for,
     tokens_file,
 )
+from tests.ports import free_port
 from tests.raw_server import answer, hang, talking
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
@@ -168,7 +169,7 @@ def test_a_guard_that_is_killed_between_commit_and_answer_and_restarted_has_each
         line = next(line for line in process.stderr if "watching" in line)
         return process, int(line.rsplit(":", 1)[1])
 
-    process, port = start(0)
+    process, port = start(free_port())
     killed = []
 
     def kill(request):

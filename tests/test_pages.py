@@ -14,6 +14,7 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import policies
 from tests.browser import faults_of
 from tests.guard import conftest as guards
+from tests.stores import migrated
 
 HOSTILE = 'x|y<script>alert(1)</script>[a](http://b)`*_"&'
 
@@ -34,8 +35,7 @@ def pin_as_the_hostile(store, settings, now):
 @pytest.fixture
 def found(tmp_path):
     settings = Settings(store_url=f"sqlite:///{tmp_path}/store.db", sample_rate=1.0, grade_concurrency=1)
-    store = guards.Store(settings.store_url)
-    guards.migrate(store)
+    store = migrated(settings.store_url)
     school = guards.School(store, settings, guards.town_rules(), guards.Inbox())
     school.look()
     school.teach(120, 0.1, confidences=(0.85, 0.95, 0.99))
