@@ -20,6 +20,7 @@ from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing import SimulatedSlack
 from cheapdeep_ops.testing._server import ServedApp
+from cheapdeep_ops.testing.slack.slack_wire import texts_of
 
 CHANNEL = "C0ALERTS"
 RULE = "EscalationStorm"
@@ -133,7 +134,7 @@ def locked(store_url: str):
 
 def texts(message) -> str:
     """All text of a message's blocks."""
-    return "\n".join(block["text"]["text"] for block in message.blocks if block["type"] in ("section", "header"))
+    return "\n".join(each["text"] for each in texts_of(message.blocks))
 
 
 def buttons(message) -> list[str]:

@@ -214,7 +214,7 @@ def test_an_acknowledgement_is_no_message_where_messages_cannot_be_edited(town):
 
 def test_what_people_say_is_data(town):
     town.run(200, STORM)
-    ack(town, author=HOSTILE, why=HOSTILE * 20)
+    ack(town, author=HOSTILE.replace("\n", " "), why=HOSTILE * 20)
     town.look()
     payload = town.inbox.payloads[-1]
     assert len(history({**payload, "at": 0.0})) == 2

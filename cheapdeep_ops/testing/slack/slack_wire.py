@@ -127,10 +127,12 @@ def version_of(body: JsonObject, before: Version | None = None) -> Version:
 
 
 def texts_of(blocks: Iterable[JsonObject]) -> Iterator[JsonObject]:
-    """The text objects of the blocks, in their order; descriptions of pictures are left out."""
+    """The text objects of the blocks and of their buttons, in their order; descriptions of pictures are left out."""
     for block in blocks:
         parts = (block.get("text"), *(block.get("fields") or ()), *(block.get("elements") or ()))
-        yield from (each for each in parts if isinstance(each, dict))
+        for each in parts:
+            if isinstance(each, dict):
+                yield each["text"] if isinstance(each.get("text"), dict) else each
 
 
 def content_error(version: Version) -> str | None:
