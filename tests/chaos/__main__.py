@@ -56,7 +56,6 @@ def _settle(made: World) -> None:
             and not made.rows("SELECT 1 FROM outbox WHERE NOT routed")
         ),
         "the end of all incidents",
-        within_s=120,
     )
 
 

@@ -6,6 +6,8 @@ from contextlib import suppress
 from itertools import count
 from typing import Self
 
+from tests.patience import PATIENCE_S
+
 
 class Balancer:
     """Forwards connections to `ports` on loopback, each to the next one that accepts it. A context manager."""
@@ -26,7 +28,7 @@ class Balancer:
     def __exit__(self, *_: object) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     async def _end(self) -> None:

@@ -19,6 +19,7 @@ from cheapdeep_ops.access.tokens import hash_of, new_secret
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
 from tests.chaos.balancer import Balancer
 from tests.chaos.stepped_clock import VARIABLE
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 from tests.postgres import Server, packages, running
 
@@ -166,13 +167,13 @@ class World:
     def kill_service(self, index: int) -> None:
         service = self.services[index]
         service.signal(signal.SIGKILL)
-        service.process.wait(60)
+        service.process.wait(PATIENCE_S)
         self.killed.append(Killed(service.name, service.lives, time.monotonic()))
         _close(service)
 
     def kill_guard(self, index: int) -> None:
         self.guards[index].signal(signal.SIGKILL)
-        self.guards[index].process.wait(60)
+        self.guards[index].process.wait(PATIENCE_S)
 
     def say(self, traffic: str) -> None:
         self.traffic = traffic
@@ -228,18 +229,18 @@ class World:
         """End all services, then all guards, as a deploy does."""
         self.say("end")
         for service in self.services:
-            service.process.wait(60)
+            service.process.wait(PATIENCE_S)
             _close(service)
         for guard in self.guards:
             guard.signal(signal.SIGTERM)
         for guard in self.guards:
-            guard.process.wait(60)
+            guard.process.wait(PATIENCE_S)
 
     def kill_all(self) -> None:
         for each in [*self.services, *self.guards]:
             if each.is_alive:
                 each.signal(signal.SIGKILL)
-                each.process.wait(60)
+                each.process.wait(PATIENCE_S)
             _close(each)
 
 
@@ -249,11 +250,11 @@ def _close(running: Running) -> None:
             running.process.stdin.close()
 
 
-def until(condition: Callable[[], object], what: str, *, within_s: float = 180.0) -> None:
-    deadline = time.monotonic() + within_s
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {within_s:g} s for {what}")
+            raise TimeoutError(f"waited {PATIENCE_S:g} s for {what}")
         time.sleep(0.1)
 
 

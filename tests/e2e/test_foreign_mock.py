@@ -19,11 +19,11 @@ from cheapdeep_ops.claude.grade_request import GraderApi
 from cheapdeep_ops.errors import GraderError
 from cheapdeep_ops.values import Grade, GradeFailure
 from tests.pairs import KINDS, OPUS, WAYS, paired
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.thorough
 
 HAIKU = "claude-haiku-4-5"
-START_S = 60
 LONG = 'An answer with "quotes", a \\ and ünïcödé 🙂, of several words.'
 QUESTION = {"max_tokens": 200, "messages": [{"role": "user", "content": "Is this clause valid in Paris?"}]}
 SCHEMA = {
@@ -81,11 +81,11 @@ def running(python):
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
-                assert selector.select(START_S), f"llmock did not listen within {START_S} s"
+                assert selector.select(PATIENCE_S), "llmock does not listen"
             yield Mock(int(process.stdout.readline()))
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import pytest
 from cheapdeep_ops.store import deliveries, incidents
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.testing import SimulatedSlack
-from tests.e2e.test_processes import PATIENCE_S, Database, api, caller, environment, is_ready, until
+from tests.e2e.test_processes import Database, api, caller, environment, is_ready, until
 from tests.guard.test_doubts import EDIT, ENDED, FIRING, POST
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 __all__ = ["api", "environment"]
@@ -46,13 +47,13 @@ class Guards:
         assert hold.reached.wait(PATIENCE_S)
         killed = self.running.pop(0)
         killed.kill()
-        killed.wait(60)
+        killed.wait(PATIENCE_S)
         hold.release()
 
     def stop(self):
         for process in self.running:
             process.send_signal(signal.SIGTERM)
-        return [process.wait(60) for process in self.running]
+        return [process.wait(PATIENCE_S) for process in self.running]
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def guards(environment):
     for process in guards.running:
         with contextlib.suppress(OSError):
             process.kill()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 class Outbox:

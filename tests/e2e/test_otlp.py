@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.thorough
 
@@ -146,7 +147,7 @@ def test_a_grade_lies_on_the_trace_of_the_call_that_it_is_of(collector, tmp_path
             wait_for_grade(tmp_path / "store.db")
         finally:
             guard.terminate()
-            guard.wait(60)
+            guard.wait(PATIENCE_S)
     (event,) = collector.events
     said = {attribute.key: attribute.value for attribute in event.attributes}
     assert event.event_name == "gen_ai.evaluation.result"
@@ -162,10 +163,10 @@ def test_a_grade_lies_on_the_trace_of_the_call_that_it_is_of(collector, tmp_path
 
 
 def wait_for_grade(path):
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         with contextlib.closing(sqlite3.connect(path)) as store, contextlib.suppress(sqlite3.OperationalError):
             if store.execute("SELECT count(*) FROM grade").fetchone()[0]:
                 return
         time.sleep(0.05)
-    pytest.fail("waited 60 s for a grade")
+    pytest.fail(f"waited {PATIENCE_S:g} s for a grade")

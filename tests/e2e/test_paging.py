@@ -15,6 +15,7 @@ import yaml
 
 from cheapdeep_ops.resources import packaged
 from tests.e2e import test_processes as processes
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 pytestmark = pytest.mark.thorough
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.thorough
 api, slack, environment = processes.api, processes.slack, processes.environment
 ALERTS = packaged("alerts")
 SECOND = "1s"
-PATIENCE_S = 240
 PAGE = "CheapdeepEscalationStorm"
 SAID = re.compile(
     r"[\d.]+% of the triaged calls of scope support would escalate at the base threshold "

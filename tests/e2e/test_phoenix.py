@@ -13,6 +13,7 @@ import pytest
 
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 from tests.e2e.test_processes import until
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 pytestmark = pytest.mark.thorough
@@ -91,7 +92,7 @@ def phoenix(tmp_path):
             yield found
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 def bare():

@@ -19,6 +19,7 @@ import pytest
 
 from cheapdeep_ops.testing import Reply
 from tests.e2e.test_processes import until
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 pytestmark = [
@@ -48,7 +49,9 @@ class Service:
     def call(self, which, way, number):
         """The pid of the worker that answered."""
         text = f"{number:04}?"
-        with urllib.request.urlopen(f"{self.url}/{which}/{way}?text={urllib.parse.quote(text)}", timeout=30) as reply:
+        with urllib.request.urlopen(
+            f"{self.url}/{which}/{way}?text={urllib.parse.quote(text)}", timeout=PATIENCE_S
+        ) as reply:
             answered = json.load(reply)
         assert answered["answer"].startswith(f"You ask: {text}")
         return answered["pid"], which
@@ -115,7 +118,7 @@ def counted(store, table):
 def test_each_call_of_master_and_workers_is_answered_and_counted_once(service, tmp_path, api):
     answered = traffic(service)
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(60) == 0, service.log()
+    assert service.process.wait(PATIENCE_S) == 0, service.log()
     assert "Traceback" not in service.log()
     assert len({pid for pid, _ in answered}) == WORKERS
     made = {**answered, (service.process.pid, "early"): len(WAYS)}

@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from sqlalchemy.engine import make_url
 
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 pytestmark = pytest.mark.thorough
@@ -47,7 +48,6 @@ rules:
     keep_firing_for: 0s
     actions: [notify, raise_threshold]
 """
-PATIENCE_S = 240
 
 
 class Caller:
@@ -74,11 +74,11 @@ class Caller:
         with contextlib.suppress(BrokenPipeError):
             self.traffic("end")
         try:
-            self.process.wait(60)
+            self.process.wait(PATIENCE_S)
         finally:
             self.process.kill()
-            self.process.wait(60)
-        self._reader.join(60)
+            self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
         self.process.stdin.close()
         self.process.stdout.close()
 
@@ -118,7 +118,7 @@ def until(condition, what):
         if found:
             return found
         time.sleep(0.05)
-    pytest.fail(f"waited {PATIENCE_S} s for {what}")
+    pytest.fail(f"waited {PATIENCE_S:g} s for {what}")
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def get(environment, path, *, method="GET", body=None, token=None):
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     url = f"http://127.0.0.1:{environment['CHEAPDEEP_PORT']}{path}"
     request = urllib.request.Request(url, method=method, data=body and json.dumps(body).encode(), headers=headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         return answer.read().decode()
 
 
@@ -171,7 +171,7 @@ def guard(environment):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
 

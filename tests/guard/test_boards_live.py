@@ -57,7 +57,7 @@ class Watched:
     def is_taken_in(self) -> None:
         """Wait until Prometheus has seen all calls so far."""
         calls = f"sum(max by (route, input_class) ({names.FLEET_CALLS}_total))"
-        wait_until(lambda: self.value(calls) == len(self._school.decisions), at_most_s=120)
+        wait_until(lambda: self.value(calls) == len(self._school.decisions))
 
     def values(self, target) -> list[float]:
         """What a query of a board gives now, or since the school began."""
