@@ -397,7 +397,7 @@ class TestAClientThatSendsInItsOwnWay:
         def change(client):
             return with_its_own_messages(client, [])
 
-        api.always(lambda request: Reply.error(529, retry_after=3) if request.is_triage else Reply.text("Deep."))
+        api.always(lambda request: Reply.error(529, retry_after=60) if request.is_triage else Reply.text("Deep."))
         shell = open_shell(client={"max_retries": 1}, change=change, triage_timeout_s=1.0)
         assert ask(shell) == "Deep."
         assert [request.is_triage for request in api.requests] == [True, False]  # and no second attempt before it
