@@ -19,6 +19,7 @@ from cheapdeep_ops.values import TextTurn
 from tests.guards import EXCHANGE, decision, drained, recorder_at, rows, serving
 from tests.stores import migrated
 
+pytestmark = pytest.mark.usefixtures("patient_recorders")
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 turns = st.lists(
     st.builds(TextTurn, role=st.sampled_from(["system", "user", "assistant"]), text=st.text(max_size=5)), max_size=3

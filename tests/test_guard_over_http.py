@@ -48,6 +48,7 @@ from tests.guards import (
 from tests.ports import free_port
 from tests.raw_server import answer, hang, talking
 
+pytestmark = pytest.mark.usefixtures("patient_recorders")
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
 HEADERS = {"Authorization": f"Bearer {TOKEN}", WIRE_HEADER: "1"}
 
@@ -158,6 +159,7 @@ def test_a_guard_that_is_killed_between_commit_and_answer_and_restarted_has_each
     known = {name: value for name, value in os.environ.items() if not name.startswith("CHEAPDEEP_")}
     known |= {"CHEAPDEEP_STORE_URL": store_url, "ANTHROPIC_API_KEY": "none"}
     known["CHEAPDEEP_API_TOKENS_FILE"] = str(tokens_file(tmp_path))
+    running, killed = [], threading.Event()
 
     def start(port):
         process = subprocess.Popen(
@@ -166,33 +168,38 @@ def test_a_guard_that_is_killed_between_commit_and_answer_and_restarted_has_each
             stderr=subprocess.PIPE,
             text=True,
         )
-        line = next(line for line in process.stderr if "watching" in line)
-        return process, int(line.rsplit(":", 1)[1])
-
-    process, port = start(free_port())
-    killed = []
+        running.append(process)
+        assert any("watching" in line for line in process.stderr)
 
     def kill(request):
-        if b"buckets" not in request or killed:
+        if b"buckets" not in request or killed.is_set():
             return False
-        process.kill()
-        process.communicate()
-        killed.append(request)
+        running[0].kill()
+        running[0].communicate()
+        killed.set()
         return True
 
-    with dealing(Deal([port], kill)) as deal:
-        recorder = recorder_at(deal.url)
-        with pytest.raises(StoreError, match="does not answer"):
-            drained(recorder, calls=5)
-        assert killed
-        assert calls(store_url) == 5
-        with pytest.raises(StoreError):
-            drained(recorder, calls=2)
-        process, _ = start(port)
-        drained(recorder, calls=3)
-        recorder.close()
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
+    port = free_port()
+    try:
+        start(port)
+        with dealing(Deal([port], kill)) as deal:
+            recorder = recorder_at(deal.url)
+            with pytest.raises(StoreError, match="does not answer"):
+                drained(recorder, calls=5)
+            assert killed.is_set()
+            assert calls(store_url) == 5
+            with pytest.raises(StoreError):
+                drained(recorder, calls=2)
+            start(port)
+            drained(recorder, calls=3)
+            recorder.close()
+        running[-1].send_signal(signal.SIGTERM)
+        running[-1].communicate()
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+            process.stderr.close()
     assert calls(store_url) == 10
 
 
