@@ -131,8 +131,9 @@ def test_a_card_says_what_where_since_when_how_much_and_what_was_done():
     until = "until the base rate has been at the limit or below for 2 min"
     assert said["text"]["text"] == f"*Done:* threshold raised from 0.8 to 0.9, {until}"
     began = "began <!date^1772447400^{date_short_pretty} {time}|2026-03-02 10:30:00 UTC>"
+    measured = "figures of <!date^1772447460^{time}|2026-03-02 10:31:00 UTC>"
     assert [each["text"] for each in context["elements"]] == [
-        f"Incident 12 \N{MIDDLE DOT} {began}",
+        f"Incident 12 \N{MIDDLE DOT} {began} \N{MIDDLE DOT} {measured}",
         "Incident 12 is not acknowledged: cheapdeep-ops alert ack 12 --why TEXT",
     ]
 

@@ -43,8 +43,8 @@ ADDRESSES: Final = {
     "environment": "production",
 }
 COLUMNS: Final = 118
-MESSAGE_HEIGHT: Final = 640
-"""Down to the line below the chart."""
+MESSAGE_HEIGHT: Final = 760
+"""Down to the line below the buttons."""
 
 BOARD_HEIGHT: Final = 1120
 """Down to the traffic: the picture is to be read in a column of a page."""
@@ -130,6 +130,7 @@ def storm(to: Path) -> None:
         sender = BotSender(token=channel.token, channel="C0ALERTS", base_url=channel.url)
         channel.file_store.processing_s = 0.0
         bot = {"slack_bot_token": SecretStr(channel.token), "slack_channel": "C0ALERTS"}
+        bot["slack_signing_secret"] = SecretStr("secret-of-the-picture")  # so that the message has buttons
         fleet = Fleet(folder, sender=sender, **ADDRESSES, **bot)
         open_.callback(fleet.close)
         while fleet.clock() < IN_THE_STORM:

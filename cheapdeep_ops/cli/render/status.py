@@ -222,11 +222,16 @@ def _routes(rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _route_rows(status: Status) -> list[Sequence[str]]:
-    """What the rules see in each route: those whose alerts fire first, then by escalation; all routes last."""
+    """What the rules see in each route: those whose alerts fire first, then by escalation; all routes last.
+
+    The rules count a route that fires by itself in no joint figure, so then the last row is of the other routes.
+    """
     escalation = {each["scope"]: each["signal"] for each in status["alerts"] if "actual_rate" in each["signal"]}
     quality = {each["scope"]: each["signal"] for each in status["alerts"] if "shipped_rate" in each["signal"]}
     firing = {each["scope"] for each in _firing(status)}
     policy = status["policy"]
+    apart = {each["scope"] for each in _firing(status) if "rate" in each["signal"]} - {ALL_ROUTES}
+    together = "other routes" if apart else "all routes"
 
     def order(scope: str) -> tuple[bool, bool, float, str]:
         return scope == ALL_ROUTES, scope not in firing, -(escalation.get(scope, {}).get("rate") or 0.0), scope
@@ -234,7 +239,7 @@ def _route_rows(status: Status) -> list[Sequence[str]]:
     return [
         (
             "firing" if scope in firing else "",
-            "all routes" if scope == ALL_ROUTES else plain(scope, _LONGEST_ROUTE),
+            together if scope == ALL_ROUTES else plain(scope, _LONGEST_ROUTE),
             f"{policy['scopes'].get(scope, policy)['threshold']:g}",
             _short_rate(escalation.get(scope)),
             _short_rate(quality.get(scope)),

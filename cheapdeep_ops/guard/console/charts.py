@@ -57,7 +57,7 @@ def escalation(series: Series, marks: Marks = NO_MARKS) -> Options:
     base["markLine"] = _limit(series["limit"], "limit")
     actual = _line("actual", BLUE, series["points"], _actual, is_share=True)
     band = _band(points, lambda point: point["base_escalation_interval"])
-    return _chart(series, [base, actual, *band], marks, most=100)
+    return _chart(series, [base, actual, *band], marks, most=100, unit="%")
 
 
 def calls(series: Series, marks: Marks = NO_MARKS) -> Options:
@@ -76,7 +76,7 @@ def false_confidence(series: Series, marks: Marks = NO_MARKS, *, normal: float |
     rate = _line("wrong", RED, points, _wrong, is_share=True)
     if normal is not None:
         rate["markLine"] = _limit(normal, "normal", color=GREY)
-    return _chart(series, [rate, *_band(points, lambda point: point["false_confident_interval"])], marks)
+    return _chart(series, [rate, *_band(points, lambda point: point["false_confident_interval"])], marks, unit="%")
 
 
 def cost(series: Series, marks: Marks = NO_MARKS) -> Options:
@@ -185,9 +185,10 @@ def _area(span: Span, until: float) -> list[Options]:
     return [begin, {"xAxis": (until if span.until is None else span.until) * 1000}]
 
 
-def _chart(series: Series, lines: list[Options], marks: Marks, *, most: float | None = None) -> Options:
+def _chart(series: Series, lines: list[Options], marks: Marks, *, most: float | None = None, unit: str = "") -> Options:
     first, last = (series["points"][index]["at"] * 1000 for index in (0, -1))
     label, grid = {"color": GREY}, {"splitLine": {"lineStyle": {"color": FAINT_LINES}}}
+    height = {"axisLabel": {**label, "formatter": f"{{value}}{unit}"}, **grid}
     names = [line["name"] for line in lines if line["name"]]
     return {
         "animation": False,
@@ -197,6 +198,6 @@ def _chart(series: Series, lines: list[Options], marks: Marks, *, most: float | 
         # Rich text, because ECharts' default would interpret labels as HTML.
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
         "xAxis": {"type": "time", "min": first, "max": last, "axisLabel": {**label, "hideOverlap": True}},
-        "yAxis": {"type": "value", "min": 0, "max": most, "axisLabel": label, **grid},
+        "yAxis": {"type": "value", "min": 0, "max": most, **height},
         "series": [_marked(lines[0], marks, series["until"]), *lines[1:]],
     }

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from cheapdeep_ops.guard.console.charts import Options
 from cheapdeep_ops.guard.formatting import plain, scope_text
-from cheapdeep_ops.guard.notify.messages import details, headline
+from cheapdeep_ops.guard.notify.messages import details, done, headline
 from cheapdeep_ops.guard.report_types.state import Silence
-from cheapdeep_ops.guard.rules.cause_text import cause_text
+from cheapdeep_ops.guard.rules.cause_text import cause_brief
 from cheapdeep_ops.guard.rules.kinds import text_of
 from cheapdeep_ops.store.records import Acknowledged, Alert, Incident, IncidentMessage, IncidentStory, PolicyChange
 from cheapdeep_ops.values import ALL_ROUTES
@@ -48,7 +48,10 @@ class Attention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentCard:
-    """An incident on a page: what it is, its figures, what was done, its acknowledgement and its silences."""
+    """An incident on a page: what it is, its figures, what was done, its acknowledgement and its silences.
+
+    `facts_at` is the time of the message that has the cause and the cost; None without a cause.
+    """
 
     incident: int
     title: str
@@ -58,6 +61,7 @@ class IncidentCard:
     figures: str
     figures_at: float
     facts: Mapping[str, str]
+    facts_at: float | None
     attention: Attention
     chart: Options | None
 
@@ -115,6 +119,7 @@ def incident_card(
         figures=_sentence(text_of(payload).headline(payload, where, is_over)) if payload else "Nothing was said of it.",
         figures_at=alert["updated_at"] if alert is not None else incident["announced_at"],
         facts=_facts(payload),
+        facts_at=incident["announced_at"] if payload and payload.get("cause") else None,
         attention=Attention(
             incident=incident["id"],
             rule=incident["rule"],
@@ -135,8 +140,8 @@ def _facts(payload: Mapping[str, Any]) -> Mapping[str, str]:
     cause, is_open = payload.get("cause"), payload.get("lasted_s") is None
     measured = dict(_named(line) for line in words.measured(payload))
     lines = {
-        "Why": _sentence(cause_text(cause)) if cause else "",
-        "Done": _sentence(payload.get("threshold") or ""),
+        "Why": _sentence(cause_brief(cause)) if cause else "",
+        "Done": _sentence(done(payload)),
         "Effect": _sentence(payload.get("effect") or ""),
         **measured,
         "Ends": "\n".join(words.release(payload)) if is_open else "",
@@ -218,5 +223,7 @@ def labels_of(story: IncidentStory) -> tuple[str, ...]:
     payload = story["announced"]
     named = [plain(story["rule"]), scope_text(story["scope"])]
     severity = [f"severity {plain(str(payload['severity']))}"] if payload.get("severity") else []
-    counted = [*(payload.get("reasons") or ()), *(payload.get("input_classes") or ())]
-    return (*named, *severity, *(f"{plain(name) if name else 'no class'} {count:,}" for name, count in counted))
+    reasons = [f"reason {plain(name)}: {count:,}" for name, count in payload.get("reasons") or ()]
+    counted = payload.get("input_classes") or ()
+    classes = [f"class {plain(name)}: {count:,}" if name else f"no class: {count:,}" for name, count in counted]
+    return (*named, *severity, *reasons, *classes)

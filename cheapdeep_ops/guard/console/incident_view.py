@@ -20,7 +20,7 @@ class IncidentView:
                         ui.link(f"Incident {card.incident}: {card.title}", f"/incidents/{card.incident}")
                 self._state = PagePart(_show_state, of=lambda shown: (shown.severity, shown.since, shown.until))
             self._figures = ui.label("").classes("words")
-            self._age = PagePart(_show_age, of=lambda shown: shown.figures_at if shown.until is None else None)
+            self._age = PagePart(_show_age, of=_ages)
             with ui.element("div").classes("panels w-full"):
                 with ui.column().classes("gap-2"):
                     self._facts = PagePart(facts, of=lambda shown: shown.facts)
@@ -60,8 +60,19 @@ def _show_state(shown: tuple[str, float, float | None]) -> None:
             ui.label(f"severity {plain(severity)}").classes("faint")
 
 
-def _show_age(figures_at: float | None) -> None:
-    if figures_at is not None:
-        with ui.row().classes("faint gap-1 items-center"):
-            ui.label("These figures are of")
-            Moment(figures_at)
+def _ages(card: IncidentCard) -> tuple[float, float | None] | None:
+    """Of when the figures are, and of when the cause and the cost; None if the incident is over."""
+    return None if card.until is not None else (card.figures_at, card.facts_at)
+
+
+def _show_age(ages: tuple[float, float | None] | None) -> None:
+    if ages is None:
+        return
+    figures_at, facts_at = ages
+    with ui.row().classes("faint gap-x-1 gap-y-0 items-center"):
+        ui.label("These figures are of")
+        Moment(figures_at)
+        # They are computed for a message, which is sent when much has changed: they may be older.
+        if facts_at is not None:
+            ui.label("cause and cost are of")
+            Moment(facts_at)

@@ -66,11 +66,11 @@ def _calls(hour: Latest, minutes: Sequence[Point]) -> Tile:
 
 def _escalation(hour: Latest, minutes: Sequence[Point], limit: float) -> Tile:
     rate, course = hour["base_escalation_rate"], [point["base_escalation_rate"] for point in minutes]
-    known = f"; 95%: {bounds(hour['base_escalation_interval'])}, n {hour['triaged']:,}" if hour["triaged"] else ""
+    known = _sure(hour["base_escalation_interval"], hour["triaged"])
     return Tile(
         name="Escalation at base",
         value=_or_dash(rate),
-        note=f"last hour; limit {percent(limit)}{known}",
+        note=f"all routes, last hour; each route's limit {percent(limit)}{known}",
         spark=charts.spark(course, color=ORANGE, limit=limit),
         # By the interval, as rules fire: a point above the limit may be chance.
         is_bad=rate is not None and hour["base_escalation_interval"][0] > limit,
@@ -82,7 +82,7 @@ def _false_confidence(day: Latest, hours: Sequence[Point], normals: Mapping[str,
     usual = "normal is being learned" if not rates else f"normal {percent(rates[0])}"
     if rates and percent(rates[0]) != percent(rates[-1]):
         usual = f"normal {percent(rates[0])} to {percent(rates[-1])} by route"
-    known = f"; 95%: {bounds(day['false_confident_interval'])}, n {day['graded']:,}" if day["graded"] else ""
+    known = _sure(day["false_confident_interval"], day["graded"])
     return Tile(
         name="Wrong among shipped",
         value=_or_dash(day["false_confident_rate"]),
@@ -120,6 +120,10 @@ def _threshold(policy: Policy, changes: Marks) -> Tile:
     spark = charts.spark([value for value in (*course, course[-1]) for _ in (0, 1)], color=GREY)
     value = f"{max((each['threshold'] for each in own.values()), default=policy['threshold']):g}"
     return Tile(name="Threshold", value=value, note=note, spark=spark)
+
+
+def _sure(interval: Sequence[float], n: int) -> str:
+    return f"; 95%: {bounds(interval)}, n\N{NO-BREAK SPACE}{n:,}" if n else ""
 
 
 def _or_dash(share: float | None) -> str:

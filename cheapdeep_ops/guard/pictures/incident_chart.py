@@ -27,8 +27,8 @@ _STEPS_S: Final = (
 )
 _MOST_MARKS: Final = 4
 _TITLES: Final[dict[Plot, str]] = {
-    "escalation": "Share of calls that escalate, at base (95%)",
-    "false confidence": "Share of shipped answers that are wrong (95%)",
+    "escalation": "Share of calls that escalate, at base, with 95% interval",
+    "false confidence": "Share of shipped answers that are wrong, with 95% interval",
 }
 _BEFORE_S: Final[dict[Plot, int]] = {"escalation": 2 * HOUR_S, "false confidence": 12 * HOUR_S}
 """How much of the time before an incident a chart shows. Grades are few, so their chart is longer."""
