@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from starlette.applications import Starlette
 
 from cheapdeep_ops.guard.actions.operation import ActionContext
+from cheapdeep_ops.guard.notify.buttons import PATH
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
 from cheapdeep_ops.guard.rules.recipients import Recipient
 from cheapdeep_ops.guard.slack_actions.clicks import silent_client
-from cheapdeep_ops.guard.slack_actions.endpoint import PATH, interactions_route
+from cheapdeep_ops.guard.slack_actions.endpoint import interactions_route
 from cheapdeep_ops.guard.slack_actions.handler import ClickHandler
 from cheapdeep_ops.guard.slack_actions.people import People
 from cheapdeep_ops.settings import Settings
