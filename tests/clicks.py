@@ -2,16 +2,19 @@
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 
 from starlette.applications import Starlette
 
 from cheapdeep_ops.guard.actions.operation import ActionContext
+from cheapdeep_ops.guard.notify.buttons import PATH
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.outbox import announce
-from cheapdeep_ops.guard.notify.receivers import senders_for
+from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
+from cheapdeep_ops.guard.rules.recipients import Recipient
 from cheapdeep_ops.guard.slack_actions.clicks import silent_client
-from cheapdeep_ops.guard.slack_actions.endpoint import PATH, interactions_route
+from cheapdeep_ops.guard.slack_actions.endpoint import interactions_route
 from cheapdeep_ops.guard.slack_actions.handler import ClickHandler
 from cheapdeep_ops.guard.slack_actions.people import People
 from cheapdeep_ops.settings import Settings
@@ -36,7 +39,9 @@ def settings_for(slack: SimulatedSlack, store_url: str, **changes: object) -> Se
 class Place:
     """A store with open incidents, their messages on Slack, and a guard's handler behind a real HTTP server."""
 
-    def __init__(self, slack: SimulatedSlack, settings: Settings, *, answer_s: float = 30.0) -> None:
+    def __init__(
+        self, slack: SimulatedSlack, settings: Settings, *, answer_s: float = 30.0, recipients: Sequence[Recipient] = ()
+    ) -> None:
         self.slack, self.settings = slack, settings
         self.offset_s = 0.0
         self.store = Store(settings.store_url)
@@ -44,7 +49,8 @@ class Place:
         client = silent_client(settings)
         self.context = ActionContext(store=self.store, settings=settings, clock=self.now)
         self.handler = ClickHandler(self.context, client=client, people=People(client, settings), answer_s=answer_s)
-        self._notifier = Notifier(self.store, senders_for(settings))
+        senders = senders_for(settings, receivers_of(recipients))
+        self._notifier = Notifier(self.store, senders, recipients=recipients)
         secret = settings.slack_signing_secret.get_secret_value()
         route = interactions_route(self.handler, signing_secret=secret, clock=self.now)
         self._server = ServedApp(Starlette(routes=[route]), host="127.0.0.1", port=0, name="guard").start()

@@ -315,8 +315,14 @@ def test_a_store_url_with_a_port_that_is_no_number_is_one_line(capsys, monkeypat
 
 def test_a_threshold_is_pinned_shown_and_released(capsys, store):
     pinned = run_json(capsys, "threshold", "set", "0.85", "--route", "support", "--why", "trial")
-    assert pinned["scopes"]["support"] == {"threshold": 0.85, "version": 1, "pin": 0.85, "causes": []}
-    assert "pinned by a person" in run(capsys, "threshold", "show")[1]
+    assert pinned["scopes"]["support"] == {
+        "threshold": 0.85, "version": 1, "pin": 0.85, "pinned_by": common.author(), "pinned_until": None, "causes": [],
+    }  # fmt: skip
+    assert f"pinned by {common.author()}" in run(capsys, "threshold", "show")[1]
+    lasting = run_json(capsys, "threshold", "set", "0.9", "--route", "support", "--why", "trial", "--for", "4h")
+    assert lasting["scopes"]["support"]["pinned_until"] == pytest.approx(time() + 4 * 3_600, abs=600)
+    assert f"pinned by {common.author()} until " in run(capsys, "status")[1]
+    assert run(capsys, "threshold", "set", "0.9", "--why", "trial", "--for", "31d")[0] == 2
     assert run_json(capsys, "threshold", "release", "--route", "support")["scopes"]["support"]["threshold"] == 0.8
     status, _, err = run(capsys, "threshold", "release", "--route", "support")
     assert status == 1

@@ -132,6 +132,15 @@ def seconds_in(period: str, option: str = "--last") -> float:
     return period_s
 
 
+def limited_seconds_in(period: str, option: str, *, longest_s: float) -> float:
+    """A period that is longer than nothing and at most `longest_s`, in seconds. Raises BadParameter."""
+    # The operation checks this too, but its error would not name the option.
+    period_s = seconds_in(period, option)
+    if not 0 < period_s <= longest_s:
+        raise typer.BadParameter(f"needs more than 0s and at most {longest_s / DAY_S:g}d", param_hint=option)
+    return period_s
+
+
 def conditions_in(where: Sequence[str]) -> dict[str, str]:
     """Columns and their values, from texts such as `domain=boolq`. Raises BadParameter if one is malformed."""
     conditions = [each.partition("=") for each in where]

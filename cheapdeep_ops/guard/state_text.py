@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from cheapdeep_ops.guard.formatting import percent, plain, rate, timestamp
+from cheapdeep_ops.guard.formatting import LabelStyle, moment, percent, plain, rate, timestamp
 from cheapdeep_ops.guard.report_types.outcomes import Outcomes, RouteOutcomes
-from cheapdeep_ops.guard.report_types.state import Normal
+from cheapdeep_ops.guard.report_types.state import Normal, ScopePolicy, Silence
 
 _LONGEST_WHY: Final = 240
 _SHOWN_ROUTES: Final = 5
@@ -36,6 +36,21 @@ NORMAL_TITLES: Final = tuple(_NORMAL_COLUMNS)
 def normal_rows(normals: Mapping[str, Normal]) -> Sequence[Sequence[str]]:
     """What is normal for each route, in the order of `NORMAL_TITLES`."""
     return [tuple(text(route, normal) for text in _NORMAL_COLUMNS.values()) for route, normal in normals.items()]
+
+
+def threshold_cause(scope: ScopePolicy, label: LabelStyle = plain) -> str:
+    """Who or what sets the threshold of a scope: a person's pin with its end, or rules; empty at the base threshold."""
+    if scope["pin"] is not None:
+        until = "" if scope["pinned_until"] is None else f" until {moment(scope['pinned_until'])}"
+        return f"pinned by {label(scope['pinned_by'])}{until}"
+    return f"held by {', '.join(label(cause) for cause in scope['causes'])}" if scope["causes"] else ""
+
+
+def silence_end(silence: Silence) -> str:
+    """When a silence ends: at a time (UTC), or with an incident."""
+    if silence["incident_id"] is not None:
+        return f"incident {silence['incident_id']} is over"
+    return timestamp(silence["until"])
 
 
 def outcomes_words(outcomes: Outcomes) -> str:

@@ -112,20 +112,16 @@ class Pin:
 
 
 def pins(connection: Connection) -> list[Pin]:
-    """The pins in force, by scope."""
-    rows = connection.execute(select(_POLICY).where(_POLICY.c.pin.is_not(None)).order_by(_POLICY.c.scope))
-    return [pin for row in rows if (pin := _pin_of(connection, row)) is not None]
-
-
-def _pin_of(connection: Connection, row: Any) -> Pin | None:
-    of_it = (_CHANGE.c.scope == row.scope, _CHANGE.c.act == PolicyAct.PIN.value, _CHANGE.c.applied)
-    statement = select(_CHANGE).where(*of_it).order_by(_CHANGE.c.version.desc()).limit(1)
-    made = connection.execute(statement).one_or_none()
-    if made is None:
-        return None
-    return Pin(
-        scope=row.scope, threshold=row.pin, author=made.author, at=made.at, until=row.pin_until, why=made.why
-    )  # fmt: skip
+    """The pins in force, oldest first."""
+    made = (_CHANGE.c.applied, _CHANGE.c.act == PolicyAct.PIN.value)
+    newest = select(func.max(_CHANGE.c.version)).where(_CHANGE.c.scope == _POLICY.c.scope, *made)
+    columns = (_POLICY.c.scope, _POLICY.c.pin.label("threshold"), _POLICY.c.pin_until.label("until"))
+    statement = (
+        select(*columns, _CHANGE.c.author, _CHANGE.c.at, _CHANGE.c.why)
+        .join_from(_POLICY, _CHANGE, _CHANGE.c.version == newest.correlate(_POLICY).scalar_subquery())
+        .where(_POLICY.c.pin.is_not(None))
+    )
+    return [Pin(**row) for row in connection.execute(statement.order_by(_CHANGE.c.version)).mappings()]
 
 
 def last_change(connection: Connection, *, scopes: Iterable[str]) -> PolicyChange | None:
@@ -155,24 +151,6 @@ def was_set(connection: Connection, *, scopes: Iterable[str], since: float) -> b
     by_person = _CHANGE.c.act.in_((PolicyAct.PIN.value, PolicyAct.UNPIN.value))
     of_it = (_CHANGE.c.scope.in_(list(scopes)), _CHANGE.c.at > since, by_person)
     return connection.execute(select(_CHANGE.c.version).where(*of_it).limit(1)).first() is not None
-
-
-def pins_before(connection: Connection, moment: float) -> list[dict[str, Any]]:
-    """The pins in force that were set before `moment` (Unix time), oldest first: scope, threshold, author, why, at."""
-    set_last = (
-        select(func.max(_CHANGE.c.version).label("version"))
-        .where(_CHANGE.c.applied, _CHANGE.c.act == PolicyAct.PIN.value)
-        .group_by(_CHANGE.c.scope)
-        .subquery()
-    )
-    columns = (_POLICY.c.scope, _POLICY.c.pin.label("threshold"), _CHANGE.c.author, _CHANGE.c.why, _CHANGE.c.at)
-    joined = (
-        select(*columns)
-        .join_from(_POLICY, _CHANGE, _CHANGE.c.scope == _POLICY.c.scope)
-        .join(set_last, set_last.c.version == _CHANGE.c.version)
-        .where(_POLICY.c.pin.is_not(None), _CHANGE.c.at < moment)
-    )
-    return [dict(row) for row in connection.execute(joined.order_by(_CHANGE.c.version)).mappings()]
 
 
 def newest(connection: Connection) -> tuple[int, float]:

@@ -284,7 +284,7 @@ async def test_a_person_pins_and_releases_with_name_and_reason(town, visit):
     assert changes_of(town) == []
     user.find(marker="pin-why").type("checking refunds")
     user.find(marker="do-pin").click()
-    await user.should_see("0.7, pinned by a person")
+    await user.should_see("0.7, pinned by ann")
     assert town.threshold() == 0.7
     user.find(marker="release-the-pin-of-route-support").click()
     await user.should_see("Release the pin of route support")
@@ -309,8 +309,12 @@ async def test_a_person_pins_the_threshold_where_the_incident_is_told(town, visi
     await user.should_see("Pin the threshold of route support")
     user.find(marker="pin-choice").elements.pop().set_value(0.8)
     user.find(marker="pin-dialog-why").type("a known prompt")
+    user.find(marker="pin-dialog-for").type("4h")
     user.find("Pin it").click()
-    await user.should_see("Pinned until a person releases it")
+    await user.should_see("Pinned: the rules only report")
+    with town.store.reading() as connection:
+        (made,) = policies.pins(connection)
+    assert made.until == town.clock() + 4 * 3_600
     assert changes_of(town)[0] == ("pin", "support", "ann", "a known prompt")
     assert town.threshold() == 0.8
 
@@ -478,8 +482,9 @@ async def test_a_person_silences_what_fires_and_ends_the_silence(town, visit, pa
     await user.should_see("for_s: Input should be less than or equal to 2592000")
     assert silences_of(town) == []
     user.find(marker="silence-for").clear().type("90m")
+    user.find(marker="silence-until-over").click()
     user.find("Silence it").click()
-    await user.should_see("EscalationStorm in route support is silenced by ann: new prompt; until")
+    await user.should_see("EscalationStorm in route support is silenced by ann: new prompt; until incident 1 is over")
     assert silences_of(town) == [("EscalationStorm", "support", "ann", "new prompt")]
     user.find(marker="end-silence-1").click()
     await user.should_see("End silence 1")

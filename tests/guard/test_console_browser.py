@@ -114,7 +114,7 @@ def test_in_a_browser_a_storm_is_seen_live_and_a_person_acknowledges_pins_labels
     page.fill("Threshold", "0.85")
     page.fill("Why", "checking <b>refunds</b>")
     page.click("PIN")
-    page.see("0.85, pinned by a person")
+    page.see("0.85, pinned by ann")
     page.see("checking <b>refunds</b>")
     page.click("RELEASE")
     page.click("RELEASE IT")

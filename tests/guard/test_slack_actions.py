@@ -12,6 +12,7 @@ from slack_sdk.signature import SignatureVerifier
 
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.notify.buttons import action_blocks
+from cheapdeep_ops.guard.rules.recipients import Recipient
 from cheapdeep_ops.guard.slack_actions.check import check_buttons
 from cheapdeep_ops.guard.slack_actions.endpoint import is_signed
 from cheapdeep_ops.guard.slack_actions.requests import read
@@ -89,8 +90,9 @@ def slack():
 def make_place(slack, sqlite_url):
     places = []
 
-    def make(*, answer_s=30.0, **changes):
-        places.append(Place(slack, settings_for(slack, **{"store_url": sqlite_url, **changes}), answer_s=answer_s))
+    def make(*, answer_s=30.0, recipients=(), **changes):
+        settings = settings_for(slack, **{"store_url": sqlite_url, **changes})
+        places.append(Place(slack, settings, answer_s=answer_s, recipients=recipients))
         return places[-1]
 
     yield make
@@ -296,6 +298,20 @@ def test_lists_and_groups_say_who_may_act_and_who_may_lower(make_place, slack):
     assert "CHEAPDEEP_SLACK_MAY_LOWER" in place.order(number, "pin", "U0ANN", at="base")["errors"]["why"]
     assert "CHEAPDEEP_SLACK_MAY_LOWER" in place.order(number, "release", "U0ANN")["errors"]["why"]
     assert place.order(number, "pin", "U0BOB", at="base") == {}
+
+
+def test_a_click_in_a_channel_of_the_rules_file_is_taken_and_every_channel_shows_it(make_place):
+    rows = [
+        Recipient(name="support", routes=("support",), slack_channel="C0SUPPORT", goes_on=True),
+        Recipient(name="all", slack_channel="C0OTHERS"),
+    ]
+    place = make_place(recipients=rows)
+    number = place.incident()
+    assert place.order(number, "acknowledge", "U0ANN") == {}
+    place.deliver()
+    posts = [each for each in place.slack.posts if not each.thread_ts]
+    assert {each.channel for each in posts} == {"C0SUPPORT", "C0OTHERS"}
+    assert all("Acknowledged by `slack:U0ANN (Ann)`" in texts(each) for each in posts)
 
 
 @thorough

@@ -200,9 +200,7 @@ def test_pins_and_many_scopes_are_told_in_few_words(town):
 
     town.store.transact(work)
     (said,) = [line for line in words(town)[1] if line.startswith("Threshold now: ")]
-    assert said.startswith(
-        "Threshold now: 0.8 (base 0.8, no changes in the period); route r0 0.7, pinned by a person; "
-    )
+    assert said.startswith("Threshold now: 0.8 (base 0.8, no changes in the period); route r0 0.7, pinned by ann; ")
     assert said.endswith("; 2 more: cheapdeep-ops threshold show")
 
 

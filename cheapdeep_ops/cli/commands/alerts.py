@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cheapdeep_ops.cli import guard_client, output
-from cheapdeep_ops.cli.common import Json, OptionalWhyOption, WhyOption, alert_app, filled_option, seconds_in
+from cheapdeep_ops.cli.common import Json, OptionalWhyOption, WhyOption, alert_app, filled_option, limited_seconds_in
 from cheapdeep_ops.cli.groups import example
 from cheapdeep_ops.guard.formatting import plain, timestamp
-from cheapdeep_ops.units import DAY_S
+from cheapdeep_ops.guard.state_text import silence_end
 
 if TYPE_CHECKING:
     from cheapdeep_ops.guard.report_types.state import Silence
@@ -41,18 +41,18 @@ def alert_silence(  # noqa: PLR0917 - typer passes options by name
         str | None, typer.Option("--route", callback=filled_option, help="One route; without it, all routes.")
     ] = None,
     new_route: Annotated[bool, typer.Option("--new-route", help="The route is new, and no misspelt one.")] = False,
+    incident: Annotated[
+        int | None, typer.Option("--incident", min=1, help="An open incident; the silence ends once it is over.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Suppress the messages of a rule for a time. The rule still raises thresholds."""
     from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, silence
 
-    # The operation checks this too, but its error would not name the option.
-    lasts_s = seconds_in(lasts, "--for")
-    if not 0 < lasts_s <= LONGEST_SILENCE_S:
-        raise typer.BadParameter(f"needs more than 0s and at most {LONGEST_SILENCE_S / DAY_S:g}d", param_hint="--for")
-    show_silences(
-        guard_client.act(silence, rule=rule, route=route, new_route=new_route, for_s=lasts_s, why=why), as_json=json
-    )
+    lasts_s = limited_seconds_in(lasts, "--for", longest_s=LONGEST_SILENCE_S)
+    bound = {} if incident is None else {"incident_id": incident, "ends_with_incident": True}
+    active = guard_client.act(silence, rule=rule, route=route, new_route=new_route, for_s=lasts_s, **bound, why=why)
+    show_silences(active, as_json=json)
 
 
 @alert_app.command("silences", epilog=example("alert silences"))
@@ -131,7 +131,7 @@ def show_silences(silences: Sequence["Silence"], *, as_json: bool) -> None:
     out = output.console()
     for each in silences:
         where = "all routes" if each["route"] is None else plain(each["route"])
-        until = timestamp(each["until"])
+        until = silence_end(each)
         by = f"{plain(each['author'])}: {plain(each['why'], len(each['why']))}"
         out.print(f"silence {each['id']}: {each['rule']} of {where} until {until}, by {by}", markup=False)
     if not silences:

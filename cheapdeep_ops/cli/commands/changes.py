@@ -18,6 +18,7 @@ from cheapdeep_ops.cli.common import (
     app,
     dashboards_app,
     filled_option,
+    limited_seconds_in,
     normal_app,
     opened,
     seconds_in,
@@ -28,18 +29,22 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.values import ALL_ROUTES
 
 
-@threshold_app.command("set", epilog=example('threshold set 0.85 --route support --why "refunds"'))
-def threshold_set(
+@threshold_app.command("set", epilog=example('threshold set 0.85 --route support --for 4h --why "refunds"'))
+def threshold_set(  # noqa: PLR0917 - typer passes options by name
     value: Annotated[float, typer.Argument(min=0, max=1, help="The confidence from which an answer ships.")],
     why: WhyOption,
     route: RouteOption = ALL_ROUTES,
     new_route: Annotated[bool, typer.Option("--new-route", help="The route is new, and no misspelt one.")] = False,
+    lasts: Annotated[
+        str | None, typer.Option("--for", help="The duration, such as 30m, 4h or 7d; without it, until its release.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Pin a threshold. Until its release the rules only report."""
-    from cheapdeep_ops.guard.actions.thresholds import pin
+    """Pin a threshold. While it is pinned, the rules only report."""
+    from cheapdeep_ops.guard.actions.thresholds import LONGEST_PIN_S, pin
 
-    policy = guard_client.act(pin, threshold=value, route=route, new_route=new_route, why=why)
+    lasting = {} if lasts is None else {"for_s": limited_seconds_in(lasts, "--for", longest_s=LONGEST_PIN_S)}
+    policy = guard_client.act(pin, threshold=value, route=route, new_route=new_route, **lasting, why=why)
     show_policy(policy, as_json=json)
     if policy.get("note") and not json:
         output.console().print(f"note: {policy['note']}", markup=False)

@@ -22,8 +22,8 @@ from cheapdeep_ops.guard.formatting import (
     timestamp,
     whole_dollars,
 )
-from cheapdeep_ops.guard.report_types.state import GraderState, Silence, Status, Watchers
-from cheapdeep_ops.guard.state_text import outcomes_words
+from cheapdeep_ops.guard.report_types.state import GraderState, ScopePolicy, Silence, Status, Watchers
+from cheapdeep_ops.guard.state_text import outcomes_words, silence_end, threshold_cause
 from cheapdeep_ops.store.records import Alert, Queue, Signal
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -78,8 +78,7 @@ def show_whole_status(out: Console, status: Status) -> None:
         out.print(f"To acknowledge incident {number}: cheapdeep-ops alert ack {number} --why TEXT", markup=False)
     for each in status["silences"]:
         where = "all routes" if each["route"] is None else plain(each["route"])
-        until = timestamp(each["until"])
-        out.print(f"silence {each['id']}: {each['rule']} of {where}, silenced until {until}", markup=False)
+        out.print(f"silence {each['id']}: {each['rule']} of {where} until {silence_end(each)}", markup=False)
     if rows := _route_rows(status):
         out.print()
         out.print(_routes(rows))
@@ -143,9 +142,11 @@ def _facts(status: Status) -> dict[str, str]:
     """What a person on call asks next; what is as it should be is left out, or short."""
     watchers, skewed = status["watchers"], status["watchers"]["skewed_hosts"]
     failed, malformed = status["triage_errors"], status["malformed_causes"]
+    pins = {name: each for name, each in status["policy"]["scopes"].items() if each["pin"] is not None}
     mode = "" if status["mode"] == "enforce" else f"; {status['mode']} mode: rules change nothing"
     return {
         "threshold": f"{in_force(status['policy'])}{mode}",
+        **({"pinned": _pinned(pins)} if pins else {}),
         "guard": _guard(watchers, status["at"]),
         "routers": _routers(watchers),
         "grader": _grader(status["grader"], status["at"]),
@@ -163,7 +164,15 @@ def _silenced(silences: Sequence[Silence]) -> str:
     first, *rest = sorted(silences, key=lambda each: each["until"])
     where = "all routes" if first["route"] is None else plain(first["route"], _LONGEST_ROUTE)
     more = f", and {len(rest)} more" if rest else ""
-    return f"{first['rule']} of {where} until {timestamp(first['until'])}{more}"
+    return f"{first['rule']} of {where} until {silence_end(first)}{more}"
+
+
+def _pinned(pins: Mapping[str, ScopePolicy]) -> str:
+    """One pin, and how many more there are."""
+    (name, first), *rest = pins.items()
+    where = "all routes" if name == ALL_ROUTES else plain(name, _LONGEST_ROUTE)
+    more = f", and {len(rest)} more" if rest else ""
+    return f"{where} at {first['threshold']:g}, {threshold_cause(first)}{more}"
 
 
 def _other_facts(status: Status) -> dict[str, str]:

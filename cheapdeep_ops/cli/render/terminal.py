@@ -45,10 +45,9 @@ from cheapdeep_ops.guard.report_types.state import (
     Normal,
     Policy,
     Reach,
-    ScopePolicy,
 )
 from cheapdeep_ops.guard.report_types.steps import Trends
-from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows, outcomes_words
+from cheapdeep_ops.guard.state_text import NORMAL_TITLES, normal_rows, outcomes_words, threshold_cause
 from cheapdeep_ops.units import WEEK_S
 from cheapdeep_ops.values import Decision
 
@@ -352,15 +351,9 @@ def in_force(policy: Policy) -> str:
 def show_policy(out: Console, policy: Policy) -> None:
     """Print the policy of each scope that ever changed."""
     rows = [
-        (name, f"{scope['threshold']:g}", _why(scope), str(scope["version"]))
+        (name, f"{scope['threshold']:g}", threshold_cause(scope) or "base", str(scope["version"]))
         for name, scope in policy["scopes"].items()
     ]
     if rows:
         out.print()
         out.print(table("Policy", ("scope", "threshold", "why", "version"), rows))
-
-
-def _why(scope: ScopePolicy) -> str:
-    if scope["pin"] is not None:
-        return "pinned by a person"
-    return f"raised by {', '.join(scope['causes'])}" if scope["causes"] else "base"

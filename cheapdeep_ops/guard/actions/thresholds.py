@@ -56,7 +56,7 @@ class ReleaseRequest(ActionRequest):
 
 @operation("PUT", "/api/v1/policy/pin", name="put_pin", summary="Pin a threshold")
 def pin(context: ActionContext, request: PinRequest) -> Pinned:
-    """Pin the threshold until a person releases it; the rules only report. Returns the new policy.
+    """Pin the threshold for `for_s`, or until a person releases it; the rules only report. Returns the new policy.
 
     Raises PolicyError if no call has named the route and it resembles a known one, unless `new_route` is true.
     """

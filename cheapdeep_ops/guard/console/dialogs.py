@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field
 
 from cheapdeep_ops.errors import RulesError, StoreError
 from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, SilenceRequest, acknowledge, silence, unsilence
-from cheapdeep_ops.guard.actions.thresholds import pin, release
-from cheapdeep_ops.guard.console.forms import PageAction, action_button
+from cheapdeep_ops.guard.actions.thresholds import release
+from cheapdeep_ops.guard.console.forms import PIN_BY_FORM, PIN_DONE, PIN_LASTS, PageAction, action_button
 from cheapdeep_ops.guard.console.incident_text import LONGEST, Attention, SilenceCard
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.console.moment import Moment
@@ -60,7 +60,7 @@ class Dialogs:
         with ui.row().classes("gap-2 no-print"):
             # One main button: what is to be done first.
             _opener("Acknowledge", of, lambda: self._ask_acknowledgement(shown), is_main=shown.acknowledged is None)
-            _opener("Silence", of, lambda: self._ask_silence(shown.rule, shown.scope))
+            _opener("Silence", of, lambda: self._ask_silence(shown.rule, shown.scope, shown.incident))
             _opener("Pin threshold", of, lambda: self._ask_pin(shown.scope))
 
     def show_silences(self, silences: Sequence[SilenceCard]) -> None:
@@ -78,7 +78,8 @@ class Dialogs:
     def _show_silence(self, card: SilenceCard) -> None:
         with ui.row().classes("items-center gap-x-4 gap-y-1"):
             ui.label(card.line).classes("words")
-            Moment(card.until)
+            if card.until is not None:
+                Moment(card.until)
             _opener("End", f"silence {card.id}", lambda: self._ask_end(card))
 
     async def _ask_acknowledgement(self, shown: Attention) -> None:
@@ -92,7 +93,7 @@ class Dialogs:
 
         await self._open(f"Acknowledge incident {shown.incident}", form)
 
-    async def _ask_silence(self, rule: str, route: str) -> None:
+    async def _ask_silence(self, rule: str, route: str, incident: int | None = None) -> None:
         try:
             rules, routes = await asyncio.to_thread(self._choices)
         except (RulesError, StoreError) as error:  # the file may have changed since the guard started
@@ -104,12 +105,17 @@ class Dialogs:
             where = route_select({route: plain(route), **routes} if route else routes, value=route or ALL_ROUTES)
             where.mark("silence-route")
             lasts = ui.input("Duration (30m, 2h, 7d)", value=_USUAL).classes("w-full").mark("silence-for")
+            is_bound = ui.checkbox(f"End it when incident {incident} is over").mark("silence-until-over")
+            is_bound.set_visibility(incident is not None)
             why = ui.input("Why").classes("w-full").props("autofocus").mark("silence-why")
 
             def put(who: str) -> None:
                 # The operation expects None for all routes.
                 silenced = {"rule": chosen.value, "for_s": lasts.value}
                 silenced["route"] = None if where.value == ALL_ROUTES else where.value
+                # The incident's message says so, unless another rule or route was chosen.
+                if is_bound.value or (chosen.value == rule and where.value in (ALL_ROUTES, route)):
+                    silenced |= {"incident_id": incident, "ends_with_incident": is_bound.value}
                 _SILENCE_BY_FORM.perform(self._context, **silenced, author=who, why=why.value)
 
             self._buttons("Silence it", put, done="Silenced: the rule still raises thresholds")
@@ -122,15 +128,23 @@ class Dialogs:
         choices = {base: f"{base:g}: as in calm times", raised: f"{raised:g}: raised, more calls go to the deep tier"}
 
         def form() -> None:
-            ui.label("Until a person releases it, the rules only report.").classes("faint")
+            ui.label("While it is pinned, the rules only report.").classes("faint")
             chosen = ui.radio(choices, value=raised).mark("pin-choice")
+            lasts = ui.input(PIN_LASTS).classes("w-full").mark("pin-dialog-for")
             why = ui.input("Why").classes("w-full").props("autofocus").mark("pin-dialog-why")
 
             def put(who: str) -> str:
-                pinned = pin.perform(self._context, threshold=chosen.value, route=scope, author=who, why=why.value)
+                pinned = PIN_BY_FORM.perform(
+                    self._context,
+                    threshold=chosen.value,
+                    route=scope,
+                    for_s=lasts.value.strip(),
+                    author=who,
+                    why=why.value,
+                )
                 return str(pinned["note"])
 
-            self._buttons("Pin it", put, done="Pinned until a person releases it")
+            self._buttons("Pin it", put, done=PIN_DONE)
 
         await self._open(f"Pin the threshold of {scope_text(scope)}", form)
 

@@ -11,6 +11,7 @@ from cheapdeep_ops.guard.notify.messages import details, done, headline
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.cause_text import cause_brief
 from cheapdeep_ops.guard.rules.kinds import text_of
+from cheapdeep_ops.guard.state_text import silence_end
 from cheapdeep_ops.store.records import Acknowledged, Alert, Incident, IncidentMessage, IncidentStory, PolicyChange
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -25,13 +26,11 @@ _CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceCard:
-    """A silence that has not ended; `route` is None if it applies to all routes."""
+    """A silence that has not ended; `until` is None if it ends with an incident."""
 
     id: int
-    rule: str
-    route: str | None
     line: str
-    until: float
+    until: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,17 +72,18 @@ def silences_of(rule: str, scope: str, silences: Sequence[Silence]) -> list[Sile
 
 def silence_cards(silences: Sequence[Silence]) -> tuple[SilenceCard, ...]:
     """The silences as cards."""
-    return tuple(
-        SilenceCard(id=each["id"], rule=each["rule"], route=each["route"], line=_silence(each), until=each["until"])
-        for each in silences
-    )
+    return tuple(_silence_card(each) for each in silences)
 
 
-def _silence(silence: Silence) -> str:
+def _silence_card(silence: Silence) -> SilenceCard:
     where = "in all routes" if silence["route"] is None else f"in {scope_text(silence['route'])}"
     by = f"{plain(silence['author'])}: {plain(silence['why'], LONGEST)}"
     about = f"Silence {silence['id']}: {plain(silence['rule'])} {where}"
-    return f"{about} is silenced by {by}; until"
+    line = f"{about} is silenced by {by}; until"
+    # A page shows a time in the reader's zone.
+    if silence["incident_id"] is not None:
+        return SilenceCard(id=silence["id"], line=f"{line} {silence_end(silence)}", until=None)
+    return SilenceCard(id=silence["id"], line=line, until=silence["until"])
 
 
 def title_of(about: str, rule: str, scope: str) -> str:

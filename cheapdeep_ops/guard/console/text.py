@@ -21,7 +21,7 @@ from cheapdeep_ops.guard.formatting import (
 from cheapdeep_ops.guard.report_types.figures import CallFigures, FalseConfidence
 from cheapdeep_ops.guard.report_types.labels import Review
 from cheapdeep_ops.guard.report_types.state import Normal, Policy, Present, Silence
-from cheapdeep_ops.guard.state_text import outcomes_words
+from cheapdeep_ops.guard.state_text import outcomes_words, silence_end, threshold_cause
 from cheapdeep_ops.store.records import Alert, Incident, PolicyChange
 
 Rows = Sequence[Sequence[Cell]]
@@ -95,10 +95,8 @@ def threshold(policy: Policy, route: str) -> str:
     scope = policy["scopes"].get(route)
     if scope is None:
         return f"{policy['threshold']:g}"
-    if scope["pin"] is not None:
-        return f"{scope['threshold']:g}, pinned by a person"
-    held = ", ".join(plain(cause) for cause in scope["causes"])
-    return f"{scope['threshold']:g}, held by {held}" if held else f"{scope['threshold']:g}"
+    cause = threshold_cause(scope)
+    return f"{scope['threshold']:g}, {cause}" if cause else f"{scope['threshold']:g}"
 
 
 def alert_rows(alerts: Sequence[Alert], stories: Sequence[Incident], silences: Sequence[Silence]) -> Rows:
@@ -120,7 +118,10 @@ def alert_rows(alerts: Sequence[Alert], stories: Sequence[Incident], silences: S
 
 
 def _silenced_until(silences: Sequence[Silence]) -> Cell:
-    return Instant(max(each["until"] for each in silences)) if silences else ""
+    if not silences:
+        return ""
+    last = max(silences, key=lambda each: each["until"])
+    return Instant(last["until"]) if last["incident_id"] is None else silence_end(last)
 
 
 def _author(incident: Incident) -> str:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics, family_of
 from cheapdeep_ops.guard.report_types.figures import FalseConfidence
-from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy
+from cheapdeep_ops.guard.report_types.state import Policy, Present
 from cheapdeep_ops.guard.reports.quality import is_up, rates_by_route
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import Rulebook
@@ -258,11 +258,10 @@ def _false_confidence(rates: Mapping[str, FalseConfidence]) -> Iterator[Metric]:
 def _policies(policy: Policy, routes: Iterable[str]) -> Iterator[Metric]:
     scopes = policy["scopes"]
     # Scopes without a change have a series too, so that a board can show every route.
-    untouched: ScopePolicy = {"threshold": policy["threshold"], "version": 0, "pin": None, "causes": []}
-    shown = [(name, scopes.get(name, untouched)) for name in sorted({ALL_ROUTES, *routes, *scopes})]
-    thresholds = (([name], scope["threshold"]) for name, scope in shown)
+    shown = [(name, scopes.get(name)) for name in sorted({ALL_ROUTES, *routes, *scopes})]
+    thresholds = (([name], (scope or policy)["threshold"]) for name, scope in shown)
     yield family_of(names.FLEET_THRESHOLD, "Threshold in force", ["route"], thresholds)
-    versions = (([name], scope["version"]) for name, scope in shown)
+    versions = (([name], scope["version"] if scope else 0) for name, scope in shown)
     yield family_of(names.FLEET_POLICY_VERSION, "Number of the last change of policy", ["scope"], versions)
 
 

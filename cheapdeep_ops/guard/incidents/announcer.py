@@ -4,6 +4,7 @@ It reads the facts of an incident with single statements, outside of any transac
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Final, Literal
 
 from cheapdeep_ops.guard.incidents.attention import is_silenced
@@ -79,7 +80,7 @@ class Announcer:
         if not due or self._last_ticket_at is not None:
             return None
         since = min(each.started_at for each in due)
-        pins = policies.pins_before(self._connection, self._now - DAY_S)
+        pins = [asdict(pin) for pin in policies.pins(self._connection) if pin.at < self._now - DAY_S]
         payload = digest_message([dict(each.announced) for each in due], since=since, at=self._now, pins=pins)
         return Unit(digest=Digest(incidents=tuple(due), payload=payload))
 

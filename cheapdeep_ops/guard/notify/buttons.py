@@ -13,6 +13,12 @@ from cheapdeep_ops.values import ALL_ROUTES
 PREFIX: Final = "cheapdeep_"
 """The beginning of the action ids of all buttons, and of the callback ids of their forms."""
 
+PATH: Final = "/slack/interactions"
+"""The guard's path to which Slack posts clicks and forms."""
+
+LARGEST_BODY: Final = 256_000
+"""Bytes of a body there: a click brings its message along, which has fifty blocks at most."""
+
 ACKNOWLEDGE: Final = "acknowledge"
 SILENCE: Final = "silence"
 PIN: Final = "pin"

@@ -21,8 +21,9 @@ from cheapdeep_ops.guard.report_types.figures import (
     ReceiptFacts,
     ReceiptMessage,
 )
-from cheapdeep_ops.guard.report_types.state import Policy, ScopePolicy
+from cheapdeep_ops.guard.report_types.state import Policy
 from cheapdeep_ops.guard.rules.rule_text import Payload
+from cheapdeep_ops.guard.state_text import threshold_cause
 from cheapdeep_ops.store.records import record_of
 
 _NEARLY_NOTHING: Final = 0.0005
@@ -113,14 +114,10 @@ def _policy(receipt: ReceiptMessage, label: LabelStyle) -> str:
     policy, changes = receipt["policy"], receipt["policy_changes"]
     changed = {name: scope for name, scope in policy["scopes"].items() if scope["pin"] is not None or scope["causes"]}
     thresholds = [
-        f"{scope_text(name, label)} {_threshold(scope)}" for name, scope in list(changed.items())[:_MOST_SCOPES]
+        f"{scope_text(name, label)} {scope['threshold']:g}, {threshold_cause(scope, label)}"
+        for name, scope in list(changed.items())[:_MOST_SCOPES]
     ]
     if rest := len(changed) - len(thresholds):
         thresholds.append(f"{rest:,} more: cheapdeep-ops threshold show")
     counted = f"{changes or 'no'} change{'' if changes == 1 else 's'} in the period"
     return "; ".join([f"Threshold now: {policy['threshold']:g} (base {policy['base']:g}, {counted})", *thresholds])
-
-
-def _threshold(scope: ScopePolicy) -> str:
-    by = "pinned by a person" if scope["pin"] is not None else f"held by {', '.join(scope['causes'])}"
-    return f"{scope['threshold']:g}, {by}"

@@ -21,6 +21,10 @@ class ScopePolicy(Record):
     threshold: float
     version: Annotated[int, Field(description="the number of the change of policy that set it")]
     pin: Annotated[float | None, Field(description="the threshold that a person has pinned")]
+    pinned_by: Annotated[str, Field(description="that person; empty without a pin")]
+    pinned_until: Annotated[
+        float | None, Field(description="when the guard releases the pin; null: a person releases it, or it is no pin")
+    ]
     causes: Annotated[list[str], Field(description="the rules that hold it raised")]
 
 
@@ -47,6 +51,7 @@ class Silence(Record):
     route: Annotated[str | None, Field(description="null: every one")]
     since: Moment
     until: Moment
+    incident_id: Annotated[int | None, Field(description="the incident with which it ends, if that is over sooner")]
     author: str
     why: str
 

@@ -55,11 +55,14 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
 def policy_state(connection: Connection, settings: Settings) -> Policy:
     """The base and the raised threshold, and the threshold in force in every scope that has a policy."""
     book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
+    pins = {pin.scope: pin for pin in policies.pins(connection)}
     scopes: dict[str, ScopePolicy] = {
         name: {
             "threshold": book.for_route(name).threshold,
             "version": scope.version,
             "pin": scope.pin,
+            "pinned_by": pins[name].author if name in pins else "",
+            "pinned_until": pins[name].until if name in pins else None,
             "causes": sorted(scope.causes),
         }
         for name, scope in sorted(book.scopes.items())

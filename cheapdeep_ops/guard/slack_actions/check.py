@@ -6,9 +6,9 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.guard.notify.buttons import PATH
 from cheapdeep_ops.guard.notify.slack_history import code_of, header, is_channel_id
 from cheapdeep_ops.guard.slack_actions.clicks import silent_client
-from cheapdeep_ops.guard.slack_actions.endpoint import PATH
 from cheapdeep_ops.guard.slack_actions.people import needed_scopes
 from cheapdeep_ops.settings import Settings
 

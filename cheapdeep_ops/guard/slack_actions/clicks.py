@@ -8,6 +8,7 @@ from slack_sdk import WebClient
 from starlette.routing import Route
 
 from cheapdeep_ops.guard.actions.operation import ActionContext
+from cheapdeep_ops.guard.reports.status import SEEN_S
 from cheapdeep_ops.guard.slack_actions.endpoint import interactions_route
 from cheapdeep_ops.guard.slack_actions.handler import ClickHandler
 from cheapdeep_ops.guard.slack_actions.people import People
@@ -19,7 +20,6 @@ from cheapdeep_ops.store.engine import Store
 _TIMEOUT_S: Final = 2
 """How long a call of Slack may take: a click opens its form within three seconds or not at all."""
 
-_SEEN_S: Final = 60.0
 _SILENT: Final = logging.Logger("slack_sdk.actions", level=logging.CRITICAL + 1)  # noqa: LOG001 - as in notify.slack
 
 
@@ -68,7 +68,7 @@ class Clicks:
 
     def _guards(self) -> int:
         with self._store.reading() as connection:
-            return len(processes.running_guards(connection, since=self._clock() - _SEEN_S))
+            return len(processes.running_guards(connection, since=self._clock() - SEEN_S))
 
 
 def silent_client(settings: Settings) -> WebClient:

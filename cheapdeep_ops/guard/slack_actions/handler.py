@@ -7,7 +7,7 @@ done. A form is answered after its order is stored: a person whose guard was kil
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from slack_sdk import WebClient
@@ -105,7 +105,7 @@ class ClickHandler:
             needed, blind_s = (
                 blindness(connection, settings, rule, scope, now=now) if click.act == RELEARN else (0, None)
             )
-        known = FormFacts(**{**_fields(facts), "seen": about.seen})
+        known = replace(facts, seen=about.seen)
         view = forms.form(
             known, rule=rule, scope=scope, base=about.book.base, raised=about.book.raised, threshold=about.threshold,
             blind_s=blind_s, grades=needed,
@@ -168,7 +168,3 @@ class ClickHandler:
 
 def _answer_of(fault: str) -> Mapping[str, Any]:
     return {"response_action": "errors", "errors": {WHY: fault[:_LONGEST_FAULT]}} if fault else {}
-
-
-def _fields(facts: FormFacts) -> dict[str, Any]:
-    return {name: getattr(facts, name) for name in FormFacts.__dataclass_fields__}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from cheapdeep_ops.errors import MissingError, PolicyError
 from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, acknowledge, silence
@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.notify.buttons import ACKNOWLEDGE, RELEARN, SILENCE
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
-from cheapdeep_ops.guard.slack_actions.forms import BASE, PIN_FOR, SILENCE_FOR, UNTIL_OVER, UNTIL_RELEASED
+from cheapdeep_ops.guard.slack_actions.forms import BASE, PIN_FOR, RAISED, SILENCE_FOR, UNTIL_OVER, UNTIL_RELEASED
 from cheapdeep_ops.guard.slack_actions.people import NotAllowedError, Person
 from cheapdeep_ops.guard.slack_actions.requests import WHY, FormFacts, Submission
 from cheapdeep_ops.policy import PolicyAct, PolicyBook
@@ -24,9 +24,6 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import PolicyEdit, step_of
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
-
-SLACK: Final = "slack"
-"""The receiver's name, under which the place of an incident's message is stored."""
 
 
 class AlreadyDoneError(Exception):
@@ -63,7 +60,7 @@ class Subject:
 def subject(connection: Connection, settings: Settings, facts: FormFacts, *, now: float) -> Subject:
     """What an act is about. Raises MissingError if the incident is over, or the message is not its present one."""
     number = facts.incident_id
-    if not incidents.is_message_of(connection, number, receiver=SLACK, channel=facts.channel, ts=facts.ts):
+    if not incidents.is_message_of(connection, number, channel=facts.channel, ts=facts.ts):
         raise MissingError(f"this is not the present message of an incident {number} that this guard knows")
     if not incidents.is_open(connection, number):
         raise MissingError(f"incident {number} is over")
@@ -181,7 +178,7 @@ def _plan(submission: Submission, about: Subject, author: str, why: str) -> tupl
             return lambda context: silence.perform(context, **fields), f"{rule} silenced", None
         case "pin":
             lasts = _chosen(values, "for", (*PIN_FOR, UNTIL_RELEASED))
-            at = about.book.base if _chosen(values, "at", (BASE, "raised")) == BASE else about.book.raised
+            at = about.book.base if _chosen(values, "at", (BASE, RAISED)) == BASE else about.book.raised
             fields = {"route": scope, "threshold": at, "for_s": PIN_FOR.get(lasts), **said}
             edit = PolicyEdit(scope=scope, act=PolicyAct.PIN, threshold=at)
             return lambda context: pin.perform(context, **fields), f"{scope_text(scope)} pinned at {at:g}", edit
