@@ -15,6 +15,7 @@ from cheapdeep_ops.guard.notify.buttons import action_blocks
 from cheapdeep_ops.guard.slack_actions.check import check_buttons
 from cheapdeep_ops.guard.slack_actions.endpoint import is_signed
 from cheapdeep_ops.guard.slack_actions.requests import read
+from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
 from cheapdeep_ops.testing.slack.interactivity import post_signed
@@ -161,6 +162,26 @@ def test_learning_again_asks_first_and_says_for_how_long_the_route_is_blind(plac
     assert "the last day has no grades" in said
     # No answer of this route was ever graded, which the form says instead of an order that does nothing.
     assert "ever graded" in place.slack.submit(form, {}, "U0ANN").answer["errors"]["why"]
+
+
+@thorough
+def test_buttons_work_in_the_channel_of_each_receiver_and_a_webhook_has_none(make_place, slack, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEBHOOK_OF_SEARCH", slack.webhook_url)
+    rules, teams = packaged("alerts/rules.yaml").read_text("utf-8"), tmp_path / "rules.yaml"
+    teams.write_text(f"""{rules}
+receivers:
+  - {{name: payments, routes: [billing], slack_channel: C0PAYMENTS}}
+  - {{name: search, routes: [search], slack_webhook: WEBHOOK_OF_SEARCH}}
+  - {{name: rest, slack_channel: C0ALERTS}}
+""")
+    place = make_place(rules_file=teams)
+    number = place.incident(scope="billing")
+    assert place.order(number, "acknowledge", "U0ANN", why="mine") == {}
+    assert place.acknowledged(number)["author"] == "slack:U0ANN (Ann)"
+    assert place.message(number).channel_id == "C0PAYMENTS"
+    place.incident(scope="search")
+    (posted,) = [each for each in slack.messages if each.via == "webhook"]
+    assert buttons(posted) == []
 
 
 @thorough

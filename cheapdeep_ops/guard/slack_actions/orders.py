@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from cheapdeep_ops.errors import MissingError, PolicyError
 from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, acknowledge, silence
@@ -24,9 +24,6 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import PolicyEdit, step_of
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
-
-SLACK: Final = "slack"
-"""The receiver's name, under which the place of an incident's message is stored."""
 
 
 class AlreadyDoneError(Exception):
@@ -63,7 +60,7 @@ class Subject:
 def subject(connection: Connection, settings: Settings, facts: FormFacts, *, now: float) -> Subject:
     """What an act is about. Raises MissingError if the incident is over, or the message is not its present one."""
     number = facts.incident_id
-    if not incidents.is_message_of(connection, number, receiver=SLACK, channel=facts.channel, ts=facts.ts):
+    if not incidents.is_message_of(connection, number, channel=facts.channel, ts=facts.ts):
         raise MissingError(f"this is not the present message of an incident {number} that this guard knows")
     if not incidents.is_open(connection, number):
         raise MissingError(f"incident {number} is over")
