@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from starlette.applications import Starlette
 
 from cheapdeep_ops.guard.actions.operation import ActionContext
+from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.slack_actions.clicks import silent_client
-from cheapdeep_ops.guard.slack_actions.endpoint import PATH, interactions_route
+from cheapdeep_ops.guard.slack_actions.endpoint import interactions_route
 from cheapdeep_ops.guard.slack_actions.handler import ClickHandler
 from cheapdeep_ops.guard.slack_actions.people import People
 from cheapdeep_ops.settings import Settings
@@ -51,7 +52,7 @@ class Place:
         secret = settings.slack_signing_secret.get_secret_value()
         route = interactions_route(self.handler, signing_secret=secret, clock=self.now)
         self._server = ServedApp(Starlette(routes=[route]), host="127.0.0.1", port=0, name="guard").start()
-        self.url = f"{self._server.url}{PATH}"
+        self.url = f"{self._server.url}{CLICKS_PATH}"
         slack.interactivity.url = self.url
         # So that a loaded machine fails no test; Slack waits for three seconds.
         slack.interactivity.patience_s = 30.0

@@ -13,6 +13,12 @@ from cheapdeep_ops.values import ALL_ROUTES
 PREFIX: Final = "cheapdeep_"
 """The beginning of the action ids of all buttons, and of the callback ids of their forms."""
 
+CLICKS_PATH: Final = "/slack/interactions"
+"""The path of the guard to which Slack posts clicks, with a signature in place of a token."""
+
+LARGEST_CLICK: Final = 256_000
+"""Bytes of a posted click: it brings the whole message, each letter that is not ASCII as eight bytes."""
+
 ACKNOWLEDGE: Final = "acknowledge"
 SILENCE: Final = "silence"
 PIN: Final = "pin"
