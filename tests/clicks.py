@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from starlette.applications import Starlette
 
 from cheapdeep_ops.guard.actions.operation import ActionContext
-from cheapdeep_ops.guard.notify.buttons import PATH
+from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.outbox import announce
 from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
+from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.recipients import Recipient
 from cheapdeep_ops.guard.slack_actions.clicks import silent_client
 from cheapdeep_ops.guard.slack_actions.endpoint import interactions_route
@@ -49,12 +50,13 @@ class Place:
         client = silent_client(settings)
         self.context = ActionContext(store=self.store, settings=settings, clock=self.now)
         self.handler = ClickHandler(self.context, client=client, people=People(client, settings), answer_s=answer_s)
+        recipients = recipients or read_rulebook(settings.rules_file).receivers
         senders = senders_for(settings, receivers_of(recipients))
         self._notifier = Notifier(self.store, senders, recipients=recipients)
         secret = settings.slack_signing_secret.get_secret_value()
         route = interactions_route(self.handler, signing_secret=secret, clock=self.now)
         self._server = ServedApp(Starlette(routes=[route]), host="127.0.0.1", port=0, name="guard").start()
-        self.url = f"{self._server.url}{PATH}"
+        self.url = f"{self._server.url}{CLICKS_PATH}"
         slack.interactivity.url = self.url
         # So that a loaded machine fails no test; Slack waits for three seconds.
         slack.interactivity.patience_s = 30.0

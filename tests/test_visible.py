@@ -4,6 +4,8 @@ import json
 import logging
 
 import pytest
+from rich.panel import Panel
+from rich.text import Text
 
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import fail
@@ -20,6 +22,13 @@ def test_the_terminal_shows_control_characters_and_does_not_obey_them(capsys):
     assert out.count(SEEN) == 2
     assert SEEN.replace(r"\r", " ") in err
     assert not set("\x1b\x9b\x07\x7f\u202e") & set(out + err)
+
+
+def test_a_styled_text_has_no_control_characters_either(capsys):
+    output.console().print(Text(EVIL, style="red"), Panel(Text(EVIL)))
+    out = capsys.readouterr().out
+    assert r"\x1b[2J\x9b31m" in out
+    assert not set("\x1b\x9b\x07\x7f\u202e") & set(out)
 
 
 def test_json_that_is_printed_has_no_control_characters_and_says_what_was_said(capsys):

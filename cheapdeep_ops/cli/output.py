@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +41,12 @@ class _SafeConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """The text as Rich prints it."""
         return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what Rich prints; those of a `Text` and of tables too."""
+        for each in super().render(renderable, options):
+            # Rich's own pieces that move the cursor are marked as such.
+            yield each if each.control else each._replace(text=visible(each.text))
 
 
 def print_json(document: object) -> None:

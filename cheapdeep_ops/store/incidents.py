@@ -159,8 +159,8 @@ def incident(connection: Connection, incident_id: int) -> dict[str, Any]:
 
 
 def is_message_of(connection: Connection, incident_id: int, *, channel: str, ts: str) -> bool:
-    """Whether one of the receivers keeps the incident's message in this place."""
-    at_place = (_REF.c.channel == channel, _REF.c.ts == ts)
+    """Whether any receiver keeps the incident's message in this place; a rules file may name several channels."""
+    at_place = (_REF.c.channel == channel, _REF.c.ts == ts, _REF.c.ts != "")
     statement = select(_REF.c.ts).where(_REF.c.incident_id == incident_id, *at_place)
     return connection.execute(statement).first() is not None
 

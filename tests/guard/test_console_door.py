@@ -22,6 +22,7 @@ from websockets.sync.client import connect
 
 from cheapdeep_ops.guard.console.door import COOKIE, ConsoleDoor, new_cookie
 from cheapdeep_ops.guard.console.sessions import LONGEST_S, Sessions
+from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
 
 pytestmark = pytest.mark.thorough
 
@@ -87,10 +88,25 @@ async def test_behind_tls_the_cookie_is_secure():
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "scheme": "https", "path": "/", "headers": []}
+    scope = {"type": "http", "method": "GET", "scheme": "https", "path": "/", "headers": []}
     await ConsoleDoor(app, Sessions(float))(scope, None, send)
     (cookie,) = [value for name, value in sent[0]["headers"] if name == b"set-cookie"]
     assert b"; Secure" in cookie
+
+
+async def test_a_click_that_slack_posts_needs_no_room_for_a_page_and_gets_no_cookie(monkeypatch):
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    monkeypatch.setattr(Client, "instances", dict.fromkeys(range(300)))
+    scope = {"type": "http", "method": "POST", "scheme": "https", "path": CLICKS_PATH, "headers": []}
+    await ConsoleDoor(app, Sessions(float))(scope, None, send)
+    assert sent == [{"type": "http.response.start", "status": 200, "headers": []}]
 
 
 def test_only_so_many_pages_are_open(url, monkeypatch):

@@ -16,6 +16,7 @@ from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.connections import BoundedConnection
 from cheapdeep_ops.guard.http.senders import Senders
+from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
 from cheapdeep_ops.guard.service import _listen
 from cheapdeep_ops.recorder.wire import FLUSHES_PATH, LARGEST_BODY
 from cheapdeep_ops.settings import Settings
@@ -111,6 +112,12 @@ def test_a_body_that_is_too_large_for_its_path_is_refused_with_and_without_a_tok
     expected = 413 if declares or path == PIN else lacks_role if token == LONG else 401
     assert answer.status_code == expected, answer.text
     assert answer.headers["cheapdeep-api-version"]
+
+
+def test_a_click_that_slack_posts_may_bring_a_long_message_without_a_token(client):
+    # There is no such path, because this guard takes no clicks.
+    assert client.post(CLICKS_PATH, content=b" " * 256_000).status_code == 404
+    assert client.post(CLICKS_PATH, content=b" " * 256_001).status_code == 413
 
 
 @pytest.mark.parametrize("declares", [True, False])

@@ -16,10 +16,12 @@ from cheapdeep_ops.guard.rules.recipients import Recipient
 from cheapdeep_ops.guard.slack_actions.check import check_buttons
 from cheapdeep_ops.guard.slack_actions.endpoint import is_signed
 from cheapdeep_ops.guard.slack_actions.requests import read
+from cheapdeep_ops.guard.slack_actions.socket_mode import SocketConnection
+from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.testing import SimulatedSlack
 from cheapdeep_ops.testing.slack.interactivity import post_signed
-from tests.clicks import Place, buttons, locked, settings_for, texts
+from tests.clicks import CHANNEL, Place, buttons, locked, settings_for, texts
 
 TOLD = {
     "kind": "started",
@@ -65,6 +67,11 @@ def test_an_interaction_of_any_form_is_read_without_an_error(payload, kind):
 def test_only_a_request_that_is_signed_is_taken(body, at, signature):
     headers = {"x-slack-request-timestamp": at, "x-slack-signature": signature}
     assert not is_signed(SignatureVerifier("secret"), body, headers)
+
+
+@pytest.mark.parametrize("frame", ['["hello"]', '"hello"', '{"type": "hello", "num_connections": "x"}', '"hello" {'])
+def test_a_frame_of_any_form_does_not_end_the_connection(frame):
+    SocketConnection(app_token="xapp-1", base_url="http://127.0.0.1/", handler=None, guards=int)._note(frame)
 
 
 def test_who_may_act_is_named_by_ids():
@@ -166,6 +173,26 @@ def test_learning_again_asks_first_and_says_for_how_long_the_route_is_blind(plac
 
 
 @thorough
+def test_buttons_work_in_the_channel_of_each_receiver_and_a_webhook_has_none(make_place, slack, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEBHOOK_OF_SEARCH", slack.webhook_url)
+    rules, teams = packaged("alerts/rules.yaml").read_text("utf-8"), tmp_path / "rules.yaml"
+    teams.write_text(f"""{rules}
+receivers:
+  - {{name: payments, routes: [billing], slack_channel: C0PAYMENTS}}
+  - {{name: search, routes: [search], slack_webhook: WEBHOOK_OF_SEARCH}}
+  - {{name: rest, slack_channel: C0ALERTS}}
+""")
+    place = make_place(rules_file=teams)
+    number = place.incident(scope="billing")
+    assert place.order(number, "acknowledge", "U0ANN", why="mine") == {}
+    assert place.acknowledged(number)["author"] == "slack:U0ANN (Ann)"
+    assert place.message(number).channel_id == "C0PAYMENTS"
+    place.incident(scope="search")
+    (posted,) = [each for each in slack.messages if each.via == "webhook"]
+    assert buttons(posted) == []
+
+
+@thorough
 def test_a_submission_that_comes_twice_is_carried_out_once(place):
     number = place.incident()
     form = place.form(number, "pin", "U0ANN")
@@ -191,6 +218,21 @@ def test_a_submission_that_two_guards_get_at_once_is_carried_out_once(make_place
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(receive, (first, second))) == [{}, {}]
     assert [each["act"] for each in first.history()] == ["pin"]
+
+
+@thorough
+@pytest.mark.parametrize("metadata", ["", "[]", '{"act": "acknowledge"}', '{"a_newer_fact": 1}'])
+def test_a_form_of_another_version_is_not_closed_as_if_it_was_done(place, metadata):
+    number = place.incident()
+    form = {**place.form(number, "acknowledge", "U0ANN"), "private_metadata": metadata}
+    assert "another version" in place.slack.submit(form, {}, "U0ANN").answer["errors"]["why"]
+    assert place.acknowledged(number) is None
+
+
+@thorough
+def test_a_message_to_one_person_has_no_markup(place):
+    place.handler._tell(CHANNEL, "U0ANN", "changed by <!channel> & <https://a.example|b>")
+    assert place.told("hanged by") == "Changed by &lt;!channel&gt; &amp; &lt;https://a.example|b&gt;"
 
 
 @thorough

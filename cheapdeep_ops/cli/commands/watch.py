@@ -11,7 +11,6 @@ import typer
 from cheapdeep_ops.cli import guard_client, output
 from cheapdeep_ops.cli.common import app
 from cheapdeep_ops.cli.groups import LOOK, example
-from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +56,6 @@ def _follow(settings: Settings, watched: "Watched") -> None:
             # A connection of its own for each reading: an open SQLite file could be read long after it was deleted.
             with guard_client.connected(settings) as guard:
                 watched.keep(guard.read("status"), time.time())
-        except (CheapdeepError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the view says it, and the next reading may succeed
             watched.fail(error, time.time())
         time.sleep(watched.every_s)

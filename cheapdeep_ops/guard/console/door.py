@@ -62,6 +62,9 @@ class ConsoleDoor:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket" or scope["path"].startswith(_SOCKETS):
             await self._connect(scope, receive, send)
+        elif scope["method"] not in {"GET", "HEAD"}:
+            # No page, so it needs no cookie and no room: such as a click that Slack posts.
+            await self._app(scope, receive, send)
         else:
             await self._show(scope, receive, send)
 

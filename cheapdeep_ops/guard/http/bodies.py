@@ -1,7 +1,7 @@
 """Bounds on the bodies of requests: how large each may be, and how long it may take to arrive.
 
 They hold before a body is parsed, and before the token of the request is looked at. A body beyond 64 kB is read only
-for a caller with a valid token, or where Slack posts clicks.
+for a caller with a valid token, and on the path of Slack, whose requests have a signature instead.
 """
 
 import asyncio
@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cheapdeep_ops.access.tokens import Refusal, Role
 from cheapdeep_ops.guard.actions.outcomes import LARGEST_BODY as LARGEST_BATCH
 from cheapdeep_ops.guard.http.access import Access, peer_of, secret_in
-from cheapdeep_ops.guard.notify.buttons import LARGEST_BODY as LARGEST_CLICK
-from cheapdeep_ops.guard.notify.buttons import PATH as CLICKS_PATH
+from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH, LARGEST_CLICK
 from cheapdeep_ops.recorder.wire import CANDIDATES_PATH, FLUSHES_PATH, LARGEST_BODY, NAMES_PATH
 
 LARGEST_ORDER: Final = 64_000

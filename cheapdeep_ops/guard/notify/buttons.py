@@ -13,11 +13,11 @@ from cheapdeep_ops.values import ALL_ROUTES
 PREFIX: Final = "cheapdeep_"
 """The beginning of the action ids of all buttons, and of the callback ids of their forms."""
 
-PATH: Final = "/slack/interactions"
-"""The guard's path to which Slack posts clicks and forms."""
+CLICKS_PATH: Final = "/slack/interactions"
+"""The path of the guard to which Slack posts clicks, with a signature in place of a token."""
 
-LARGEST_BODY: Final = 256_000
-"""Bytes of a body there: a click brings its message along, which has fifty blocks at most."""
+LARGEST_CLICK: Final = 256_000
+"""Bytes of a posted click: it brings the whole message, each letter that is not ASCII as eight bytes."""
 
 ACKNOWLEDGE: Final = "acknowledge"
 SILENCE: Final = "silence"

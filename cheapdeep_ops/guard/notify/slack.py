@@ -374,7 +374,7 @@ class WebhookSender:
         """Post `payload`, unless `accepts` excludes it. Raises DeliveryError."""
         if not self.accepts(payload):
             return ref
-        # Slack gives a click to the app that owns the webhook, which may be another one.
+        # Slack does not tell where the message is, so a click on it would name no incident.
         text, blocks = rendered({**payload, "buttons": None}, has_thread=False)
         try:
             response = self._client.send(text=text, blocks=blocks)

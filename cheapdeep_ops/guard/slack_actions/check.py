@@ -6,7 +6,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from cheapdeep_ops.errors import SettingsError
-from cheapdeep_ops.guard.notify.buttons import PATH
+from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
 from cheapdeep_ops.guard.notify.slack_history import code_of, header, is_channel_id
 from cheapdeep_ops.guard.slack_actions.clicks import silent_client
 from cheapdeep_ops.guard.slack_actions.people import needed_scopes
@@ -40,7 +40,7 @@ def check_buttons(settings: Settings) -> str:
     except (SlackClientError, OSError, ValueError, LookupError) as error:
         raise SettingsError(f"Slack is out of reach: {type(error).__name__}") from None
     if settings.slack_signing_secret is not None:
-        ways.append(f"requests that Slack posts to {PATH} of this guard, over HTTPS")
+        ways.append(f"requests that Slack posts to {CLICKS_PATH} of this guard, over HTTPS")
     may_lower = f", thresholds are lowered by {', '.join(settings.slack_may_lower)}" if settings.slack_may_lower else ""
     return f"clicks come by {' and '.join(ways)}; {', '.join(settings.slack_may_act)} may act{may_lower}"
 

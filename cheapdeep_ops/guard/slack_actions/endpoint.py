@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cheapdeep_ops.guard.notify.buttons import LARGEST_BODY, PATH
+from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH, LARGEST_CLICK
 from cheapdeep_ops.guard.slack_actions.handler import ClickHandler
 
 _log: Final = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ def interactions_route(handler: ClickHandler, *, signing_secret: str, clock: Cal
         nonlocal said_at
         body = await _body(request)
         if body is None:
-            return PlainTextResponse(f"the body has more than {LARGEST_BODY:,} bytes", 413)
+            return PlainTextResponse(f"the body has more than {LARGEST_CLICK:,} bytes", 413)
         if not is_signed(verifier, body, request.headers):
             # Seldom, because a stranger may send many of them.
             if clock() - said_at >= _SAY_EVERY_S:
-                _log.warning("a request to %s was refused: it is not signed by Slack, or is too old", PATH)
+                _log.warning("a request to %s was refused: it is not signed by Slack, or is too old", CLICKS_PATH)
                 said_at = clock()
             return PlainTextResponse("the signature is wrong or too old", 401)
         try:
@@ -57,7 +57,7 @@ def interactions_route(handler: ClickHandler, *, signing_secret: str, clock: Cal
         after = BackgroundTask(reply.then)
         return JSONResponse(dict(reply.body), background=after) if reply.body else Response(background=after)
 
-    return Route(PATH, receive, methods=["POST"])
+    return Route(CLICKS_PATH, receive, methods=["POST"])
 
 
 def is_signed(verifier: SignatureVerifier, body: bytes, headers: Mapping[str, str]) -> bool:
@@ -74,6 +74,6 @@ async def _body(request: Request) -> bytes | None:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_BODY:
+        if len(body) > LARGEST_CLICK:
             return None
     return body

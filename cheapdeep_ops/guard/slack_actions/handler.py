@@ -17,11 +17,12 @@ from cheapdeep_ops.errors import CheapdeepError, StoreError
 from cheapdeep_ops.guard.actions.operation import ActionContext
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.notify.buttons import RELEARN
+from cheapdeep_ops.guard.notify.slack_blocks import escaped
 from cheapdeep_ops.guard.notify.slack_history import code_of
 from cheapdeep_ops.guard.slack_actions import forms
 from cheapdeep_ops.guard.slack_actions.orders import AlreadyDoneError, blindness, carry_out, subject
 from cheapdeep_ops.guard.slack_actions.people import People
-from cheapdeep_ops.guard.slack_actions.requests import WHY, Click, FormFacts, Submission, read
+from cheapdeep_ops.guard.slack_actions.requests import WHY, Click, FormFacts, Submission, is_own_form, read
 
 _log: Final = logging.getLogger(__name__)
 ANSWER_S: Final = 2.3
@@ -34,6 +35,7 @@ _FORM_LASTS_S: Final = 900.0
 _THREADS: Final = 4
 _LONGEST_FAULT: Final = 300
 _NOTHING: Final = "nothing was changed"
+_UNREADABLE: Final = f"this form is of another version of the guard: {_NOTHING}; close it and click again"
 _UNCERTAIN: Final = (
     "It is not known yet whether this was done, because the store is slow. The incident's message says so once it is. "
     "A message that only you see tells the outcome."
@@ -66,7 +68,10 @@ class ClickHandler:
         found = read(payload)
         if isinstance(found, Click):
             return Reply(body={}, then=lambda: self._guarded(found))
-        return Reply(body={}) if found is None else Reply(body=self._answer(found))
+        if found is not None:
+            return Reply(body=self._answer(found))
+        # An empty answer would close the form, which looks as if it was done.
+        return Reply(body=_answer_of(_UNREADABLE) if is_own_form(payload) else {})
 
     def close(self) -> None:
         """Wait for orders that are being carried out."""
@@ -159,7 +164,8 @@ class ClickHandler:
         """Say something to one person in the channel, as far as possible."""
         try:
             shown = text[:1].upper() + text[1:]
-            self._client.chat_postEphemeral(channel=channel, user=user, text=shown)
+            # Without markup, because it may quote an author or a route.
+            self._client.chat_postEphemeral(channel=channel, user=user, text=escaped(shown))
         except SlackApiError as error:
             _log.warning("%s could not be told on Slack (%s): %s", user, code_of(error), text)
         except (SlackClientError, OSError, ValueError, LookupError, AttributeError) as error:

@@ -68,6 +68,14 @@ def read(payload: Payload) -> Click | Submission | None:
         return None
 
 
+def is_own_form(payload: Payload) -> bool:
+    """Whether it is a form of this app that was submitted, also if the rest of it cannot be read."""
+    try:
+        return payload["type"] == "view_submission" and _act(payload["view"]["callback_id"]) is not None
+    except (LookupError, TypeError, AttributeError):
+        return False
+
+
 def _click(payload: Payload) -> Click | None:
     button, place = payload["actions"][0], payload["container"]
     act = _act(button["action_id"])

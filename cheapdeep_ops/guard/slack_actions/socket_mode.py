@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from slack_sdk import WebClient
-from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.errors import SlackApiError
 from slack_sdk.socket_mode.builtin import SocketModeClient
 from slack_sdk.socket_mode.client import BaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
@@ -98,7 +98,7 @@ class SocketConnection:
             client.connect_to_new_endpoint()
         except SlackApiError as error:
             return f"Slack refuses Socket Mode ({code_of(error)})"
-        except (SlackClientError, OSError, ValueError, LookupError) as error:
+        except Exception as error:  # noqa: BLE001 - an answer of any form must not end the attempts
             return f"Socket Mode is out of reach ({type(error).__name__})"
         # A handshake that fails raises no error.
         return "" if client.is_connected() else "Slack does not open the Socket Mode connection"
@@ -120,11 +120,15 @@ class SocketConnection:
             return
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
+            return
+        # An error here would end slack_sdk's connection.
+        if not isinstance(message, dict):
             return
         if message.get("type") == "hello":
             # Looked at by the other thread, because this one must be free for clicks.
-            self._connections = int(message.get("num_connections") or 0)
+            counted = message.get("num_connections")
+            self._connections = counted if isinstance(counted, int) else 0
         elif message.get("type") == "disconnect" and message.get("reason") == "too_many_websockets":
             _log.warning("Slack counts more than ten connections of this app (too_many_websockets): %s", _LOST)
         elif message.get("type") == "disconnect" and message.get("reason") == "link_disabled":
