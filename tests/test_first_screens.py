@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from cheapdeep_ops.cli.commands import watch
 from cheapdeep_ops.cli.render.courses import course
 from cheapdeep_ops.cli.render.status import SCREEN_LINES, screen
 from cheapdeep_ops.cli.render.watching import Watched, drawn
@@ -177,6 +179,25 @@ def test_the_status_of_many_routes_fits_a_small_terminal_with_alerts_first(state
 def test_a_guard_that_is_away_comes_before_all_else(state, seen, says):
     watchers = {**state["watchers"], "guard_last_seen": seen}
     assert lines_of(screen({**state, "watchers": watchers}, lines=SCREEN_LINES))[0].startswith(says)
+
+
+def test_a_reading_that_fails_in_any_way_is_said_and_tried_again(monkeypatch):
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    def connected(_settings):
+        raise ValueError("an answer that is no JSON")
+
+    monkeypatch.setattr(watch, "time", SimpleNamespace(time=lambda: NOW, sleep=sleep))
+    monkeypatch.setattr(watch.guard_client, "connected", connected)
+    watched = Watched(every_s=2.0)
+    with pytest.raises(KeyboardInterrupt):
+        watch._follow(Settings(), watched)
+    assert (watched.error, waits) == ("an answer that is no JSON", [2.0, 2.0])
 
 
 def test_the_view_says_how_old_its_figures_are_and_why(state):
