@@ -430,6 +430,7 @@ def test_tiers_in_between_are_spoken_of(capsys, monkeypatch, town):
     assert "tiers in between answer no call" in run_json(capsys)["thresholds"][-1]["cost_basis"]
 
 
+@pytest.mark.thorough
 def test_another_limit_would_have_kept_quiet(capsys, tmp_path, town):
     town.run(120, [0.95])
     town.run(240, [0.5, 0.5, 0.95])

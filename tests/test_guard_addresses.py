@@ -43,6 +43,7 @@ def test_a_guard_serves_https_and_a_certificate_that_is_not_trusted_is_refused(s
         recorder._destination.close()
 
 
+@pytest.mark.thorough
 def test_a_proxy_of_the_environment_carries_https_and_no_proxy_names_exceptions(store_url, trusted, monkeypatch):
     with serving(store_url, certificate=CERTIFICATE) as guard, talking(forward) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//me:s%40x@"))

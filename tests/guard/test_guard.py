@@ -61,6 +61,7 @@ def test_a_policy_change_carries_its_cause_with_its_numbers(town):
     assert (signal["n"] >= 100, signal["recent_n"] <= 60) == (True, True)
 
 
+@pytest.mark.thorough
 def test_raising_does_not_feed_the_storm(town):
     town.run(900, BAND30)
     assert changes(town) == []
@@ -173,6 +174,7 @@ def test_a_pin_during_a_raise_holds_until_released(town):
     assert town.threshold() == 0.8
 
 
+@pytest.mark.thorough
 def test_observe_mode_records_what_it_would_do_and_does_nothing(make_town):
     town = make_town(mode="observe")
     town.run(200, STORM)
@@ -359,6 +361,7 @@ def test_a_changed_raised_threshold_reaches_the_routers_of_a_raise_that_is_held(
     assert changes(town)[-1]["why"] == "the raised threshold is 0.95 now"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_no_evaluation_walks_through_the_history(town):
     """Every statement on the counters, also of the steps that open and end an incident, goes by the index on time."""

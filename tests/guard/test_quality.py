@@ -225,6 +225,7 @@ class TestRunsOfGrades:
         assert None not in found
         assert median(found) <= 100
 
+    @pytest.mark.thorough
     def test_in_which_3_percent_become_10_are_found_within_1500(self):
         random = Random("3 to 10")
         found = [first(ABOVE, learned_from(random, 0.03), drawn(random, 0.10, 1_500), every=20) for _ in range(40)]

@@ -283,6 +283,7 @@ def test_a_router_that_does_not_take_a_change_in_is_told(town):
     assert state(town, "RouterOutdated") == "inactive"
 
 
+@pytest.mark.thorough
 def test_decisions_that_are_dropped_are_told_and_five_minutes_later_it_is_over(town):
     town.run(10, CALM)
     town.recorder._drop(7, "the recorder's queue is full")
@@ -293,6 +294,7 @@ def test_decisions_that_are_dropped_are_told_and_five_minutes_later_it_is_over(t
     assert state(town, "RecorderDropping") == "inactive"
 
 
+@pytest.mark.thorough
 def test_names_without_a_place_are_told_once_with_examples_and_an_hour_later_it_is_over(town):
     town.run(10, CALM)
     beat(town, folded=12, folded_names={"chat/a": 9, "chat/b": 3})
