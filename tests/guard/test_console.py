@@ -131,7 +131,7 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     town.run(60, STORM, cls="invoice")
     user = await visit("/")
     await user.should_see("Storm on support")
-    await user.should_see("acknowledge incident 1 so that others know")
+    await user.should_see("acknowledge incident 1.")
     await user.should_see("Why")
     await user.should_see("0.9 on support; else 0.8")
     (row,) = routes_of(user)

@@ -43,7 +43,7 @@ ADDRESSES: Final = {
     "environment": "production",
 }
 COLUMNS: Final = 118
-MESSAGE_HEIGHT: Final = 760
+MESSAGE_HEIGHT: Final = 690
 """Down to the line below the buttons."""
 
 BOARD_HEIGHT: Final = 1120

@@ -74,5 +74,5 @@ def _show_age(ages: tuple[float, float | None] | None) -> None:
         Moment(figures_at)
         # They are computed for a message, which is sent when much has changed: they may be older.
         if facts_at is not None:
-            ui.label("cause and cost are of")
+            ui.label("\N{MIDDLE DOT} cause and cost are of")
             Moment(facts_at)

@@ -117,7 +117,7 @@ def _to_do(cards: Sequence[IncidentCard]) -> str:
     if not waiting:
         return "Every incident is acknowledged."
     named = ", ".join(map(str, sorted(waiting)))
-    return f"Read the cause below, then acknowledge incident {named} so that others know who looks at it."
+    return f"Read the cause below, then acknowledge incident {named}."
 
 
 def _mode(status: Present) -> str:
