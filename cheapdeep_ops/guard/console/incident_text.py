@@ -1,13 +1,12 @@
 """The text about incidents: cards, timelines, silences."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cheapdeep_ops.guard.console.charts import Options
 from cheapdeep_ops.guard.formatting import plain, scope_text
-from cheapdeep_ops.guard.notify.messages import details, headline
+from cheapdeep_ops.guard.notify.messages import details, done, headline, rule_in_words
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.cause_text import cause_text
 from cheapdeep_ops.guard.rules.kinds import text_of
@@ -17,11 +16,6 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 LONGEST: Final = 240
 """The longest text of a person or an error on a page, in characters."""
-
-_TITLES: Final = {"base_escalation_rate": "Storm", "false_confident_rate": "False confidence climbs"}
-"""By the signal of a rule; the titles of other incidents are made from the names of their rules."""
-
-_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +76,9 @@ def _silence_card(silence: Silence) -> SilenceCard:
     return SilenceCard(id=silence["id"], line=line, until=silence["until"])
 
 
-def title_of(about: str, rule: str, scope: str) -> str:
-    """An incident in a few words, `Storm on billing`; `about` is the signal of its rule."""
-    what = _TITLES.get(about) or _CAPITAL.sub(" ", plain(rule)).capitalize()
-    return f"{what} on {'all routes' if scope == ALL_ROUTES else plain(scope)}"
+def title_of(rule: str, scope: str) -> str:
+    """An incident in a few words, as its message says it: `Escalation storm on billing`."""
+    return f"{rule_in_words(rule)} on {'all routes' if scope == ALL_ROUTES else plain(scope)}"
 
 
 def incident_card(
@@ -107,7 +100,7 @@ def incident_card(
     where = scope_text(incident["scope"])
     return IncidentCard(
         incident=incident["id"],
-        title=title_of(str(payload.get("about", "")), incident["rule"], incident["scope"]),
+        title=title_of(incident["rule"], incident["scope"]),
         severity=str(payload.get("severity", "")),
         since=incident["started_at"],
         until=incident["resolved_at"],
@@ -136,7 +129,7 @@ def _facts(payload: Mapping[str, Any]) -> Mapping[str, str]:
     measured = dict(_named(line) for line in words.measured(payload))
     lines = {
         "Why": _sentence(cause_text(cause)) if cause else "",
-        "Done": _sentence(payload.get("threshold") or ""),
+        "Done": _sentence(done(payload)),
         "Effect": _sentence(payload.get("effect") or ""),
         **measured,
         "Ends": "\n".join(words.release(payload)) if is_open else "",
