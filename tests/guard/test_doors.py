@@ -16,6 +16,7 @@ from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.connections import BoundedConnection
 from cheapdeep_ops.guard.http.senders import Senders
+from cheapdeep_ops.guard.notify.buttons import PATH as CLICKS
 from cheapdeep_ops.guard.service import _listen
 from cheapdeep_ops.recorder.wire import FLUSHES_PATH, LARGEST_BODY
 from cheapdeep_ops.settings import Settings
@@ -118,6 +119,11 @@ def test_a_body_that_is_large_is_not_read_without_a_token(client, declares):
     body = b"[" + b"{}," * 200_000 + b"{}]"
     answer = client.post("/api/v1/outcomes/batch", content=body if declares else iter([body]), headers=JSON)
     assert (answer.status_code, answer.json()["detail"]) == (401, "needs a token with the role read")
+
+
+def test_a_click_may_be_larger_than_an_order_and_needs_no_token(client):
+    assert client.post(CLICKS, content=b" " * 100_000).status_code not in (401, 413)
+    assert client.post(CLICKS, content=b" " * 256_001).status_code == 413
 
 
 def test_a_body_that_is_just_small_enough_is_read(client):
