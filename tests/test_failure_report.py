@@ -130,7 +130,7 @@ def test_malformed_replies_are_counted_by_cause(capsys, store, refused, store_ur
     assert json.loads(run(capsys, "status", "--json"))["malformed_causes"] == refused
     told = "copied_verdict 2, control_character 1, not_json 1"
     assert f"malformed {told}" in " ".join(run(capsys, "report").split())
-    assert f"malformed replies {told} in the last hour" in " ".join(run(capsys, "status").split())
+    assert f"malformed {told} in the last hour" in " ".join(run(capsys, "status").split())
     shown = metrics_page(store, store_url)
     assert f'{names.FLEET_MALFORMED}_total{{cause="copied_verdict",route="labels"}} 2.0' in shown
     assert f'{names.FLEET_MALFORMED}_total{{cause="lost_escape",route="labels"}} 0.0' in shown

@@ -222,7 +222,10 @@ class Terminal:
         self.seen = ""
         ours, theirs = pty.openpty()
         own = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", **environment}
-        command = [sys.executable, "-m", "cheapdeep_ops", *arguments]
+        # A shell may have started the tests with Ctrl-C ignored, which children inherit.
+        start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        start += "; from cheapdeep_ops.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", start, *arguments]
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **own}, start_new_session=True
         )

@@ -19,7 +19,8 @@ def test_a_learned_normal_finds_a_climb_nearly_as_soon_as_a_known_one():
     known = normals.waited("known", normals.climbs(0.03, 0.10, 20_000), 20_000, Way(), runs=600, target=0.03)
     assert learned.mean < 5_000 + learned.error
     assert known.mean < 3_500 + known.error
-    assert learned.early <= 2
+    # 36 million calm answers at 0.3 to 0.5 false alarms per ten million: one or two are expected.
+    assert learned.early <= 5
 
 
 def test_a_small_climb_is_found_at_much_traffic_as_at_little():

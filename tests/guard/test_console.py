@@ -130,7 +130,7 @@ async def test_a_route_leads_to_what_each_rule_waits_for(town, visit):
 async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, visit):
     town.run(60, STORM, cls="invoice")
     user = await visit("/")
-    await user.should_see("Storm on support")
+    await user.should_see("Escalation storm on support")
     await user.should_see("acknowledge incident 1.")
     await user.should_see("Why")
     await user.should_see("0.9 on support; else 0.8")
@@ -139,7 +139,7 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     user = await visit("/incidents")
     await user.should_see("1 EscalationStorm")
     user = await visit("/incidents/1")
-    await user.should_see("Incident 1: Storm on support")
+    await user.should_see("Incident 1: Escalation storm on support")
     await user.should_see("Timeline")
     await user.should_see("invoice")
     titles = [each.props["title"] for each in user.find(kind=ui.timeline_entry).elements]
@@ -163,13 +163,13 @@ async def test_figures_of_an_incident_are_those_of_now_and_not_those_of_its_mess
 async def test_every_page_says_when_the_guard_has_stopped_evaluating(town, visit):
     town.run(60, STORM)
     user = await visit("/")
-    await user.should_see("Storm on support")
+    await user.should_see("Escalation storm on support")
     await user.should_not_see("No guard evaluates")
     town.clock.advance(120)
     await user.should_see("The guard does not evaluate")
     await user.should_see("1 alert fired then")
     town.look()
-    await user.should_see("Storm on support")
+    await user.should_see("Escalation storm on support")
 
 
 async def test_a_page_says_in_which_environment_it_is(town, visit):
@@ -181,7 +181,7 @@ async def test_what_changes_is_seen_without_loading_the_page_again(town, visit):
     user = await visit("/")
     await user.should_see("No alert fires.")
     town.run(60, STORM)
-    await user.should_see("Storm on support")
+    await user.should_see("Escalation storm on support")
 
 
 @pytest.mark.thorough

@@ -127,6 +127,11 @@ def test_a_body_that_is_large_is_not_read_without_a_token(client, declares):
     assert (answer.status_code, answer.json()["detail"]) == (401, "needs a token with the role read")
 
 
+def test_a_click_may_be_larger_than_an_order_and_needs_no_token(client):
+    assert client.post(CLICKS_PATH, content=b" " * 100_000).status_code not in (401, 413)
+    assert client.post(CLICKS_PATH, content=b" " * 256_001).status_code == 413
+
+
 def test_a_body_that_is_just_small_enough_is_read(client):
     body = json.dumps(BY).encode()
     answer = client.put(PIN, content=body + b" " * (64_000 - len(body)), headers=JSON | bearer(LONG))

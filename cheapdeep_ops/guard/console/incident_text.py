@@ -1,13 +1,12 @@
 """The text about incidents: cards, timelines, silences."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cheapdeep_ops.guard.console.charts import Options
 from cheapdeep_ops.guard.formatting import plain, scope_text
-from cheapdeep_ops.guard.notify.messages import details, done, headline
+from cheapdeep_ops.guard.notify.messages import details, done, headline, rule_in_words
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.cause_text import cause_brief
 from cheapdeep_ops.guard.rules.kinds import text_of
@@ -17,11 +16,6 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 LONGEST: Final = 240
 """The longest text of a person or an error on a page, in characters."""
-
-_TITLES: Final = {"base_escalation_rate": "Storm", "false_confident_rate": "False confidence climbs"}
-"""By the signal of a rule; the titles of other incidents are made from the names of their rules."""
-
-_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +80,9 @@ def _silence_card(silence: Silence) -> SilenceCard:
     return SilenceCard(id=silence["id"], line=line, until=silence["until"])
 
 
-def title_of(about: str, rule: str, scope: str) -> str:
-    """An incident in a few words, `Storm on billing`; `about` is the signal of its rule."""
-    what = _TITLES.get(about) or _CAPITAL.sub(" ", plain(rule)).capitalize()
-    return f"{what} on {'all routes' if scope == ALL_ROUTES else plain(scope)}"
+def title_of(rule: str, scope: str) -> str:
+    """An incident in a few words, as its message says it: `Escalation storm on billing`."""
+    return f"{rule_in_words(rule)} on {'all routes' if scope == ALL_ROUTES else plain(scope)}"
 
 
 def incident_card(
@@ -111,7 +104,7 @@ def incident_card(
     where = scope_text(incident["scope"])
     return IncidentCard(
         incident=incident["id"],
-        title=title_of(str(payload.get("about", "")), incident["rule"], incident["scope"]),
+        title=title_of(incident["rule"], incident["scope"]),
         severity=str(payload.get("severity", "")),
         since=incident["started_at"],
         until=incident["resolved_at"],

@@ -133,7 +133,7 @@ def title(payload: Payload, *, longest: int) -> str:
 
     A long route is cut first, then a long name of a rule.
     """
-    what, when = _rule_in_words(payload["rule"]), _when(payload)
+    what, when = rule_in_words(payload["rule"]), _when(payload)
     is_anywhere = payload["scope"] == ALL_ROUTES
     where = "" if is_anywhere and not figures(payload) else "all routes" if is_anywhere else plain(payload["scope"])
     fixed = len(what) + len(when) + len(" on ")
@@ -142,7 +142,7 @@ def title(payload: Payload, *, longest: int) -> str:
     return f"{cut(what, longest - len(where) - len(when))}{where}{when}"
 
 
-def _rule_in_words(rule: str) -> str:
+def rule_in_words(rule: str) -> str:
     """A rule's name as words, if it is in camel case: `EscalationStorm` is `Escalation storm`."""
     words = _WORD.findall(rule)
     if "".join(words) != rule:
