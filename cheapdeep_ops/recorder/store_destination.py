@@ -185,8 +185,12 @@ class StoreDestination:
             from cheapdeep_ops.store.version import is_current  # noqa: PLC0415
 
             store = DirectStore(self._url, patience_s=_PATIENCE_S, folder=self._folder)
-            if not is_current(store.version()):
-                self._require_schema(store)
+            try:
+                if not is_current(store.version()):
+                    self._require_schema(store)
+            except BaseException:  # as where a role may not read the version: the thread tries again with another store
+                store.close()
+                raise
             self._opened, self._file = store, store.address.file_identity()
             self._query = recording.poll_query(store.dialect)
         return self._opened
@@ -197,7 +201,7 @@ class StoreDestination:
         from cheapdeep_ops.store.engine import Store  # noqa: PLC0415
         from cheapdeep_ops.store.schema import require_schema  # noqa: PLC0415
 
-        store.close()  # before a refusal, after which the thread tries again with another store
+        store.close()
         whole = Store(self._url, patience_s=_PATIENCE_S, folder=self._folder)
         try:
             require_schema(whole)

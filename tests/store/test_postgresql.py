@@ -131,6 +131,17 @@ def test_a_router_that_waits_for_its_tables_keeps_no_connection(blank_postgresql
         assert asked(blank_postgresql_url, others)[0] <= 1
 
 
+def test_a_recorder_that_may_not_read_the_version_keeps_no_connection(postgresql_url, watcher):
+    recorder = Recorder(Settings(store_url=as_role(watcher, postgresql_url)), background=False)
+    # The error holds what was open when it was raised, as a garbage collector that comes late does.
+    with pytest.raises(StoreError, match="permission denied") as refused:
+        recorder.refresh(time.time())
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'watcher'"
+    assert soon(lambda: asked(postgresql_url, others) == [0])
+    assert refused.tb
+    recorder.close()
+
+
 def test_leave_to_read_and_write_is_all_that_a_recorder_needs(postgresql_url, watcher, decision, clock):
     owner = Store(postgresql_url)
     owner.transact(allow(watcher))
