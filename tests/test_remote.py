@@ -110,7 +110,8 @@ def timeless(text):
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "TIME", text)
     text = re.sub(r'"(at|since|until)": [\d.]+', "TIME", text)
     text = re.sub(r"\b1[78]\d{8}\.\d+", "TIME", text)
-    text = re.sub("[\u2581-\u2588]+", "PLOT", text)
+    text = re.sub("[\u2581-\u2588]+ *", "PLOT", text)
+    text = re.sub(r'"trends": .*', "TRENDS", text, flags=re.DOTALL)  # time is one of their axes
     text = re.sub(r"<svg (.*?)</svg>", "<svg></svg>", text, flags=re.DOTALL)  # time is one of its axes
     return re.sub(r"[\d.]+ (s|min) ago", "AGO", text)
 

@@ -128,7 +128,7 @@ def test_a_silence_ends_by_itself_or_by_a_persons_word_and_only_once(town):
     assert [each["id"] for each in lasting()] == [first["id"], second["id"]]
     assert lasting()[1] == {
         "id": second["id"], "rule": "EscalationStorm", "route": "support", "since": town.clock(),
-        "until": town.clock() + 600, "author": "bob", "why": "deploying",
+        "until": town.clock() + 600, "author": "bob", "why": "deploying", "incident_id": None,
     }  # fmt: skip
     town.clock.advance(60)
     assert [each["id"] for each in lasting()] == [second["id"]]

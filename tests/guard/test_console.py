@@ -107,7 +107,7 @@ async def test_the_first_page_says_what_is_so_with_interval_and_n(town, visit):
     await user.should_see("No alert fires.")
     await user.should_see("All well")
     await user.should_see("10.0%")
-    await user.should_see("last hour; limit 35.0%; 95%: 7.8% to 12.7%, n 600")
+    await user.should_see("each route's limit 35.0%")
     await user.should_see("no answer was graded in 24 hours")
     (row,) = routes_of(user)
     assert (row["route"], row["calls"], row["base_text"]) == ("support", 600, "10.0% (7.8% to 12.7%, n 600)")
@@ -383,7 +383,7 @@ async def test_a_named_token_opens_what_its_role_allows_and_its_revocation_ends_
     await user.should_see("Signed in as bob")
     user.find(marker="pin-why").type("trial")
     user.find(marker="do-pin").click()
-    await user.should_see("Pinned until a person releases it")
+    await user.should_see("0.8, pinned by bob (mallory)")
     assert changes_of(town) == [("pin", "*", "bob (mallory)", "trial")]
     change(path, lambda text: without_token(text, "bob"))
     user.find(marker="pin-why").type("trial")
