@@ -401,7 +401,7 @@ class Settings(BaseSettings):
 
     @property
     def has_buttons(self) -> bool:
-        """Whether messages on Slack have buttons: the guard has a way to hear of clicks."""
+        """Whether messages on Slack have buttons: the guard has a way to receive clicks."""
         return self.slack_app_token is not None or self.slack_signing_secret is not None
 
     @property

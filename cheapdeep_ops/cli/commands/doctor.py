@@ -331,7 +331,7 @@ def _recipients(settings: Settings) -> str:
 def _buttons(settings: Settings) -> str:
     """Whether people can act from Slack."""
     if settings.is_store_remote:
-        return "not checked: the guard hears of clicks, with its own settings"
+        return "not checked: the guard receives clicks, with its own settings"
     # Loaded here, because only this check needs it.
     from cheapdeep_ops.guard.slack_actions.check import check_buttons
 

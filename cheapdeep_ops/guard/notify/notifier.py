@@ -151,13 +151,13 @@ class Notifier:
         with self._store.reading() as connection:
             payloads = deliveries.contents(connection, message_ids)
             before = deliveries.told_of(connection, message_ids)
-        # Who was told that an incident began is told that it ends, also if the rules file has changed meanwhile.
+        # A receiver of an incident's begin gets its end too, also if the rules file has changed meanwhile.
         return lambda message: (
             {*told(self._recipients, payloads.get(message, {})), *before.get(message, ())} & self._senders.keys()
         )
 
     def _wants(self, receiver: str, payload: Payload) -> bool:
-        """Whether a receiver is told of an incident."""
+        """Whether a receiver gets the messages of an incident."""
         return not self._recipients or receiver in told(self._recipients, payload)
 
     def _catch_up(self, receiver: str, now: float) -> None:

@@ -121,7 +121,7 @@ class PictureSender(Sender, Protocol):
         """Announce a PNG of `size` bytes, which `text` describes."""
 
     def finish_upload(self, upload: Upload, content: bytes) -> None:
-        """Send the content of a file. From then on the receiver has it, and nobody sees it."""
+        """Send the content of a file. From then on the receiver has it, and no person sees it."""
 
     def show(self, payload: Payload, ref: MessageRef) -> Shown:
         """Edit the message at `ref` so that it shows the picture of `payload`; never posts a message."""

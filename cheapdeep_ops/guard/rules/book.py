@@ -50,7 +50,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 class Rulebook(BaseModel):
-    """All rules and receivers of a file, in its order; without receivers, the settings say who is told."""
+    """All rules and receivers of a file, in its order; without receivers, the settings say who gets messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Who is told: the key `receivers` of the rules file, and which of its receivers get a message. Pure.
+"""The key `receivers` of the rules file, and which of its receivers get a message. Pure.
 
 The words are those of Alertmanager's routes: the first receiver that matches gets a message, and with `continue` the
 next ones are asked too. Source: https://prometheus.io/docs/alerting/latest/configuration/#route
@@ -14,7 +14,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 _ANY: Final = "*"
 _TICKET: Final = "ticket"
-"""The severity as which an old pin is told."""
+"""The severity of a message about an old pin."""
 
 _ADDRESSES: Final = ("slack_channel", "slack_webhook", "webhook", "receiver")
 
@@ -23,7 +23,7 @@ Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=
 
 
 class Recipient(BaseModel):
-    """A receiver of messages: what it is told, and its address, which is exactly one of four keys.
+    """A receiver of messages: which ones it gets, and its address, which is exactly one of four keys.
 
     `routes` are names, or with a star at the end the beginnings of names; an incident of all routes matches `"*"` only.
     Without `routes` or `severities` all of them match.
@@ -56,7 +56,7 @@ class Recipient(BaseModel):
         return tuple(getattr(self, each) for each in _ADDRESSES)
 
     def matches(self, scope: str, severity: str) -> bool:
-        """Whether it is told of an incident of a route (`*`: of all routes) with this severity."""
+        """Whether it gets messages about an incident of a route (`*`: of all routes) with this severity."""
         is_route = self.routes is None or any(_covers(pattern, scope) for pattern in self.routes)
         return is_route and (self.severities is None or severity in self.severities)
 
@@ -121,7 +121,7 @@ def _told_of(recipients: Sequence[Recipient], payload: Mapping[str, Any]) -> lis
 
 
 def part_for(recipients: Sequence[Recipient], payload: Mapping[str, Any], receiver: str) -> Mapping[str, Any]:
-    """A message as one receiver gets it: a digest has only the incidents that it is told of."""
+    """A message as one receiver gets it: a digest has only the incidents whose messages it gets."""
     if payload.get("kind") != "digest" or not recipients or payload.get("late"):
         return payload
     items = [each for each in payload["items"] if receiver in _told_of(recipients, each)]
