@@ -27,7 +27,7 @@ from nicegui import Client, ui
 from nicegui.testing import user_simulation
 from nicegui.testing.general import nicegui_reset_globals
 
-from cheapdeep_ops.guard.console.door import COOKIE, new_cookie
+from cheapdeep_ops.guard.console.door import COOKIE, ConsoleDoor
 from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
 from cheapdeep_ops.guard.console.session import SESSIONS
@@ -61,7 +61,8 @@ async def visit_school(school):
 @asynccontextmanager
 async def visiting(town):
     async with user_simulation() as user:
-        user.http_client.cookies.set(COOKIE, new_cookie())
+        # The simulated browser passes the console's door, where it gets its cookie.
+        user.http_client._transport.app = ConsoleDoor(user.http_client._transport.app, SESSIONS)
         # A busy machine needs longer than three looks.
         user.should_see = partial(type(user).should_see, user, retries=200)
 

@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from cheapdeep_ops.guard.console.door import COOKIE, ConsoleDoor, new_cookie
+from cheapdeep_ops.guard.console.session import SESSIONS
 from cheapdeep_ops.guard.console.sessions import LONGEST_S, Sessions
 from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
 
@@ -88,8 +89,8 @@ async def test_behind_tls_the_cookie_is_secure():
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "scheme": "https", "path": "/", "headers": []}
-    await ConsoleDoor(app, Sessions(float))(scope, None, send)
+    scope = {"type": "http", "method": "GET", "scheme": "https", "path": "/", "query_string": b"", "headers": []}
+    await ConsoleDoor(app, Sessions(float, new_cookie))(scope, None, send)
     (cookie,) = [value for name, value in sent[0]["headers"] if name == b"set-cookie"]
     assert b"; Secure" in cookie
 
@@ -105,7 +106,7 @@ async def test_a_click_that_slack_posts_needs_no_room_for_a_page_and_gets_no_coo
 
     monkeypatch.setattr(Client, "instances", dict.fromkeys(range(300)))
     scope = {"type": "http", "method": "POST", "scheme": "https", "path": CLICKS_PATH, "headers": []}
-    await ConsoleDoor(app, Sessions(float))(scope, None, send)
+    await ConsoleDoor(app, Sessions(float, new_cookie))(scope, None, send)
     assert sent == [{"type": "http.response.start", "status": 200, "headers": []}]
 
 
@@ -115,24 +116,43 @@ def test_only_so_many_pages_are_open(url, monkeypatch):
     assert httpx2.get(f"{url}/healthz", timeout=60).status_code == 200
 
 
-def test_a_session_ends_unused_and_at_the_sign_out_and_gets_another_cookie_after_the_sign_in():
+def test_a_session_ends_unused_and_at_the_sign_out():
     now = [0.0]
-    sessions = Sessions(lambda: now[0])
-    before = new_cookie()
-    sessions.start(before, author="ann", token_hash="hash")
-    after = sessions.renewed(before, new_cookie)
-    assert sessions.of(before) is None, "a cookie from before the sign-in is worth nothing"
-    assert sessions.renewed(after, new_cookie) == after
+    sessions = Sessions(lambda: now[0], new_cookie)
+    first = sessions.redeem(sessions.start(author="ann", token_hash="hash"), "")
     now[0] += LONGEST_S
-    assert sessions.of(after).author == "ann"
+    assert sessions.of(first).author == "ann"
+    second = sessions.redeem(sessions.start(author="bob", token_hash="hash"), first)
+    assert sessions.of(first) is None, "the browser has one session"
     now[0] += LONGEST_S + 1
-    assert sessions.of(after) is None
-    sessions.start(before, author="bob", token_hash="hash")
-    sessions.end(before)
-    assert sessions.of(before) is None
+    assert sessions.of(second) is None
+    third = sessions.redeem(sessions.start(author="bob", token_hash="hash"), second)
+    sessions.end(third)
+    assert sessions.of(third) is None
     for _ in range(1_001):
-        sessions.start(new_cookie(), author="x", token_hash="hash")
-    assert len(sessions._sessions) == 1_000
+        sessions.redeem(sessions.start(author="x", token_hash="hash"), "")
+    for _ in range(1_001):
+        sessions.start(author="x", token_hash="hash")
+    assert len(sessions._sessions) == len(sessions._tickets) == 1_000
+
+
+def test_a_cookie_that_others_may_know_never_opens_a_session_and_a_ticket_is_good_once_and_soon(url):
+    planted = new_cookie()
+    ticket = SESSIONS.start(author="ann", token_hash="hash")
+    with httpx2.Client(base_url=url, cookies={COOKIE: planted}, timeout=60) as browser:
+        answer = browser.get("/charts", params={"route": "a b", "sign_in": ticket})
+        assert (answer.status_code, answer.headers["location"]) == (303, "./charts?route=a+b")
+        own = SimpleCookie(answer.headers["set-cookie"])[COOKIE].value
+    assert SESSIONS.of(planted) is None
+    assert SESSIONS.of(own).author == "ann"
+    again = httpx2.get(f"{url}/", params={"sign_in": ticket}, timeout=60)
+    assert again.status_code == 303
+    assert "set-cookie" not in again.headers
+    now = [0.0]
+    sessions = Sessions(lambda: now[0], new_cookie)
+    late = sessions.start(author="ann", token_hash="hash")
+    now[0] += 61
+    assert sessions.redeem(late, "") is None
 
 
 ATTACK = """<h1>attack</h1><script>

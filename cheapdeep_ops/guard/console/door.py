@@ -3,11 +3,12 @@
 import re
 import secrets
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from nicegui import Client
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import URL, Headers, MutableHeaders, QueryParams
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.guard.console.sessions import Sessions
@@ -33,6 +34,7 @@ _SOCKETS: Final = "/_nicegui_ws/"
 _MOST_PAGES: Final = 300
 """Open pages: each takes memory, also before a person has signed in."""
 
+_TICKET: Final = "sign_in"
 _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -47,11 +49,17 @@ def new_cookie() -> str:
     return secrets.token_urlsafe(32)
 
 
+def with_ticket(url: URL, ticket: str) -> str:
+    """The address of the same page to which a browser goes with the ticket of a sign-in."""
+    asked = url.include_query_params(**{_TICKET: ticket})
+    return f"{asked.path}?{asked.query}"
+
+
 class ConsoleDoor:
     """Gives each browser a cookie with its first page, and refuses a websocket without one.
 
     A script cannot read the cookie, and the browser does not send it for a page of another site. After a sign-in the
-    browser gets another one, so that a cookie which was known before is worth nothing.
+    browser gets another one for a ticket, so that a cookie which was known before is worth nothing.
     """
 
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
@@ -65,6 +73,8 @@ class ConsoleDoor:
         elif scope["method"] not in {"GET", "HEAD"}:
             # No page, so it needs no cookie and no room: such as a click that Slack posts.
             await self._app(scope, receive, send)
+        elif ticket := QueryParams(scope["query_string"]).get(_TICKET):
+            await self._sign_in(ticket, scope, receive, send)
         else:
             await self._show(scope, receive, send)
 
@@ -76,15 +86,24 @@ class ConsoleDoor:
         else:
             await PlainTextResponse("open a page of the console first", 403)(scope, receive, send)
 
+    async def _sign_in(self, ticket: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lead to the same page without the ticket, which then stays in no history."""
+        cookie = self._sessions.redeem(ticket, cookie_of(Headers(scope=scope)))
+        rest = [(name, value) for name, value in QueryParams(scope["query_string"]).multi_items() if name != _TICKET]
+        # Relative to the present folder, so that no path leads to another host.
+        place = "./" + quote(scope["path"].rpartition("/")[2]) + (f"?{urlencode(rest)}" if rest else "")
+        response = Response(status_code=303, headers={"Location": place, "Cache-Control": "no-store"})
+        if cookie is not None:
+            response.headers.append("Set-Cookie", _set_cookie(cookie, is_secure=scope.get("scheme") == "https"))
+        await response(scope, receive, send)
+
     async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(Client.instances) >= _MOST_PAGES:
             response = PlainTextResponse("too many pages are open: close some, or try again in a minute", 503)
             await response(scope, receive, send)
             return
         known = cookie_of(Headers(scope=scope))
-        cookie = self._sessions.renewed(known, new_cookie) if known else new_cookie()
-        if cookie != known:
-            scope = _with_cookie(scope, cookie)
+        cookie = known or new_cookie()
         is_secure = scope.get("scheme") == "https"
 
         async def send_page(message: Message) -> None:
@@ -97,14 +116,6 @@ class ConsoleDoor:
             await send(message)
 
         await self._app(scope, receive, send_page)
-
-
-def _with_cookie(scope: Scope, cookie: str) -> Scope:
-    """The request as if the browser had sent its new cookie, so that the page knows it."""
-    others = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-    kept = cookie_parser(Headers(scope=scope).get("cookie", ""))
-    line = "; ".join(f"{name}={value}" for name, value in {**kept, COOKIE: cookie}.items())
-    return {**scope, "headers": [*others, (b"cookie", line.encode("latin-1", "ignore"))]}
 
 
 def _set_cookie(cookie: str, *, is_secure: bool) -> str:

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from cheapdeep_ops.access.tokens import Refusal, Role, Token
 from cheapdeep_ops.errors import CheapdeepError
 from cheapdeep_ops.guard.actions.operation import Author
-from cheapdeep_ops.guard.console.door import cookie_of
+from cheapdeep_ops.guard.console.door import cookie_of, new_cookie, with_ticket
 from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.sessions import Session, Sessions
 from cheapdeep_ops.guard.http.access import peer_of
 from cheapdeep_ops.values import ALL_ROUTES
 
-SESSIONS: Final = Sessions(time.monotonic)
+SESSIONS: Final = Sessions(time.monotonic, new_cookie)
 """Of the process, because NiceGUI has one application for each process."""
 
 _FORBIDDEN: Final = 403
@@ -138,8 +138,8 @@ def _sign_in(context: ConsoleContext, name: str, secret: str) -> None:
         ui.notify(f"name: {error.errors()[0]['msg']}", type="negative")
         return
     # The hash, so that no secret is kept, and the next look at the tokens ends the session of a revoked one.
-    SESSIONS.start(_cookie(), author=who, token_hash=token.hash)
-    ui.navigate.reload()
+    ticket = SESSIONS.start(author=who, token_hash=token.hash)
+    ui.navigate.to(with_ticket(ui.context.client.request.url, ticket))
 
 
 def show_session() -> None:

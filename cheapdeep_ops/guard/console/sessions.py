@@ -10,6 +10,8 @@ LONGEST_S: Final = 8 * 3_600.0
 """The time for which an unused session lasts, in seconds."""
 
 _MOST: Final = 1_000
+_TICKET_S: Final = 60.0
+"""A browser asks for its cookie at once; a ticket that it leaves is worth nothing after this time."""
 
 
 @dataclass(slots=True)
@@ -19,26 +21,43 @@ class Session:
     author: str
     token_hash: str
     used_at: float
-    is_fresh: bool = True
-    """Whether the browser still has the cookie from before the sign-in."""
 
 
 class Sessions:
-    """The sessions by the hash of their cookie; `monotonic` returns seconds.
+    """The sessions by the hash of their cookie; `monotonic` returns seconds, and `new_id` an id to be kept secret.
 
     Their number is bounded: of more than a thousand, the one that began first ends. Belongs to one event loop.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self, monotonic: Callable[[], float], new_id: Callable[[], str]) -> None:
+        self._monotonic, self._new_id = monotonic, new_id
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._tickets: OrderedDict[str, Session] = OrderedDict()
 
-    def start(self, cookie: str, *, author: str, token_hash: str) -> None:
-        """Sign a person in; an earlier session of the browser ends."""
+    def start(self, *, author: str, token_hash: str) -> str:
+        """Sign a person in; returns the ticket for which their browser gets the cookie of the session, once.
+
+        The cookie that the browser has may be known to others, who may have set it. So it never opens the session.
+        Source: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html
+        """
+        ticket = self._new_id()
+        self._tickets[_key(ticket)] = Session(author, token_hash, self._monotonic())
+        _bound(self._tickets)
+        return ticket
+
+    def redeem(self, ticket: str, cookie: str) -> str | None:
+        """The cookie of the session that the ticket stands for; None if it was used, or is a minute old.
+
+        The browser's earlier session, if `cookie` has one, ends.
+        """
+        session = self._tickets.pop(_key(ticket), None)
+        if session is None or self._monotonic() - session.used_at > _TICKET_S:
+            return None
         self.end(cookie)
-        self._sessions[_key(cookie)] = Session(author, token_hash, self._monotonic())
-        while len(self._sessions) > _MOST:
-            self._sessions.popitem(last=False)
+        own = self._new_id()
+        self._sessions[_key(own)] = session
+        _bound(self._sessions)
+        return own
 
     def of(self, cookie: str) -> Session | None:
         """The session of a browser; None if no person is signed in. Each call is a use of the session."""
@@ -51,24 +70,15 @@ class Sessions:
         session.used_at = now
         return session
 
-    def renewed(self, cookie: str, new: Callable[[], str]) -> str:
-        """The cookie that the browser should have: `new()` at the first page after the sign-in, else its own.
-
-        Source: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html
-        """
-        session = self._sessions.get(_key(cookie))
-        if session is None or not session.is_fresh:
-            return cookie
-        self.end(cookie)
-        renewed = new()
-        session.is_fresh = False
-        self._sessions[_key(renewed)] = session
-        return renewed
-
     def end(self, cookie: str) -> None:
         """Sign the browser out."""
         self._sessions.pop(_key(cookie), None)
 
 
-def _key(cookie: str) -> str:
-    return hashlib.sha256(cookie.encode()).hexdigest()
+def _key(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _bound(sessions: OrderedDict[str, Session]) -> None:
+    while len(sessions) > _MOST:
+        sessions.popitem(last=False)
