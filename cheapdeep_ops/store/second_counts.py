@@ -1,7 +1,8 @@
 """The counts of a route in single seconds, or in the longer rows into which those are folded. Pure."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple, Self
 
 from cheapdeep_ops.units import MINUTE_S
@@ -33,12 +34,14 @@ class SecondCounts(NamedTuple):
         return self._replace(at=self.at - place, width_s=width_s, base_seconds=self.base_mask << place)
 
     def plus(self, other: Self) -> Self:
-        """The counts of both together; `other` began at the same time and is as long."""
-        return self._replace(
-            triaged=self.triaged + other.triaged,
-            escalated=self.escalated + other.escalated,
-            base_escalated=self.base_escalated + other.base_escalated,
-            base_seconds=self.base_mask | other.base_mask,
+        """The counts of both together, as those of the longer row; `other` began at the same time."""
+        return type(self)(
+            self.at,
+            self.triaged + other.triaged,
+            self.escalated + other.escalated,
+            self.base_escalated + other.base_escalated,
+            max(self.width_s, other.width_s),
+            self.base_mask | other.base_mask,
         )
 
 
@@ -49,6 +52,15 @@ def merged(one: Sequence[SecondCounts], other: Sequence[SecondCounts]) -> list[S
         before = rows.get((each.at, each.width_s))
         rows[each.at, each.width_s] = each if before is None else before.plus(each)
     return [rows[key] for key in sorted(rows)]
+
+
+def together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondCounts]:
+    """The counts of several routes added up, oldest first, one entry for each time at which a row began."""
+    entries: dict[int, SecondCounts] = {}
+    for each in chain.from_iterable(of_routes):
+        before = entries.get(each.at)
+        entries[each.at] = each if before is None else before.plus(each)
+    return [entries[at] for at in sorted(entries)]
 
 
 def by_route_of(rows: Sequence[tuple[str, SecondCounts]]) -> dict[str, list[SecondCounts]]:

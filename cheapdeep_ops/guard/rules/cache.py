@@ -26,7 +26,7 @@ class GradeCache:
         self._read: dict[Hashable, int] = {}
         """By test: how many grades there were when it last read them."""
         self._results: dict[Hashable, tuple[float, object]] = {}
-        self._findings: dict[Hashable, tuple[Hashable, float, object]] = {}
+        self._findings: dict[Hashable, tuple[object, float, object]] = {}
 
     def refresh(self, connection: Connection) -> None:
         """Read how many grades each route has; a changed number invalidates the cached grades."""
@@ -80,11 +80,15 @@ class GradeCache:
         self._results[key] = (now, read())
         return cast("_T", self._results[key][1])
 
-    def cached_while(self, rests_on: Hashable, key: Hashable, now: float, compute: Callable[[], _T]) -> _T:
+    def cached_while(self, rests_on: object, key: Hashable, now: float, compute: Callable[[], _T]) -> _T:
         """The cached result if what it `rests_on` is unchanged and it is fresh, else the result of `compute`."""
         cached = self._findings.get(key)
         if cached is not None and cached[0] == rests_on and 0 <= now - cached[1] < _FRESH_S:
             return cast("_T", cached[2])
         result = compute()
+        self._findings.pop(key, None)
         self._findings[key] = (rests_on, now, result)
+        # The oldest come first. Those of a route without calls would stay for good.
+        while now - next(iter(self._findings.values()))[1] >= _FRESH_S:
+            del self._findings[next(iter(self._findings))]
         return result

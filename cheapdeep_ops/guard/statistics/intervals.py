@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 
@@ -144,12 +145,18 @@ def difference_of(
     )
 
 
+@lru_cache
+def _normal_quantile(confidence: float) -> float:
+    """How many standard deviations a two-sided interval of this confidence reaches from its centre."""
+    # The lower tail keeps its precision near a confidence of 1, where 0.5 + confidence / 2 rounds to 1.
+    return -NormalDist().inv_cdf((1 - confidence) / 2)
+
+
 def wilson(hits: float, n: float, confidence: float) -> tuple[float, float]:
     """The two-sided Wilson score interval for `hits` of `n`, within [0, 1]."""
     if n == 0:
         return 0.0, 1.0
-    # The lower tail keeps its precision near a confidence of 1, where 0.5 + confidence / 2 rounds to 1.
-    z = -NormalDist().inv_cdf((1 - confidence) / 2)
+    z = _normal_quantile(confidence)
     rate, shrink = hits / n, 1 + z * z / n
     centre = (rate + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))

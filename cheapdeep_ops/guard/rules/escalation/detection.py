@@ -1,9 +1,10 @@
 """Detects an escalation storm from counts; pure."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Final, Literal, NamedTuple, Self
 
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.model import Level
@@ -44,6 +45,10 @@ class DetectorRun:
     def stretch(self) -> tuple[Proportion, float]:
         """The calls of the climb, and how many seconds they cover."""
         return self.calls, self.lasted
+
+    def longer_by(self, seconds: float) -> Self:
+        """This run at a later end, with no further calls."""
+        return self if self.evidence is None else replace(self, lasted=self.lasted + seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,34 +135,36 @@ def climb_of(
         return DetectorRun()
     # With this share for each second, evidence comes from min_seconds seconds at least.
     most = rule.evidence_limit / rule.min_seconds
-    bets = [_sum_of_bets(seconds, rate, limit, most, dispersion) for rate in Bets.on_climb(limit, CLIMBS).rates]
-    _, since = max(bets)
-    since_onset = [second for second in seconds if second.at >= since]
+    counts = [second[1:] for second in seconds]
+    bets = [_sum_of_bets(counts, rate, limit, most, dispersion) for rate in Bets.on_climb(limit, CLIMBS).rates]
+    _, began = max(bets)
+    since_onset = seconds[began:]
     return DetectorRun(
         evidence=_log_mean([log for log, _ in bets]),
-        lasted=until - since,
+        lasted=until - since_onset[0].at,
         calls=Proportion(hits=sum(second.hits for second in since_onset), n=sum(second.n for second in since_onset)),
         seconds=sum(second.seconds for second in since_onset if second.hits),
     )
 
 
 def _sum_of_bets(
-    seconds: Iterable[SecondOfCalls], rate: float, limit: float, most: float, dispersion: float
+    counts: Sequence[tuple[int, int, int]], rate: float, limit: float, most: float, dispersion: float
 ) -> tuple[float, int]:
-    """The logarithm of all bets on `rate` together, and when the best of them began."""
+    """The logarithm of all bets on `rate` together, and the place at which the best of them began.
+
+    `counts` are those of seconds, oldest first: hits, calls, and distinct seconds with a hit.
+    """
     miss = math.log((1 - rate) / (1 - limit)) / dispersion
     hit = math.log(rate / limit) / dispersion - miss
-    log, best, since = -math.inf, 0.0, 0
-    exp, log1p = math.exp, math.log1p
-    for at, hits, n, distinct in seconds:
-        growth = min(hits * hit + n * miss, most * distinct)
-        # As in CUSUM, a bet that has lost everything starts again; that dates the onset.
-        if best <= 0:
-            best, since = 0.0, at
-        best += growth
-        # log(exp(log) + 1), written out: an evaluation spends most of its time here.
-        log = (log + log1p(exp(-log)) if log > 0 else log1p(exp(log))) + growth
-    return log, since
+    # An evaluation spends most of its time here; most seconds have the counts of another one.
+    growth = {each: min(each[0] * hit + each[1] * miss, most * each[2]) for each in set(counts)}
+    *before, total = accumulate(map(growth.__getitem__, counts), initial=0.0)
+    # A bet has grown by the total without what came before it, so the best one began at the least sum. Of equal sums
+    # the last counts, as in CUSUM: a bet that has lost everything starts again, and that dates the onset.
+    least = min(before)
+    began = len(before) - 1 - before[::-1].index(least)
+    # The least sum is factored out, so that no exponential overflows.
+    return total - least + math.log(sum([math.exp(least - each) for each in before])), began
 
 
 def storm_signal(rule: StormRule, reading: WindowReading) -> Signal:

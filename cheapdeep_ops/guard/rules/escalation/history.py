@@ -6,20 +6,25 @@ days are in memory, because windows may reach back by one.
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
 from typing import Final
 
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
-from cheapdeep_ops.guard.rules.escalation.windows import EscalationWindows, Past, ReadCounts, past_until, windows_of
+from cheapdeep_ops.guard.rules.escalation.windows import (
+    EscalationWindows,
+    Past,
+    ReadCounts,
+    calls_of,
+    past_until,
+    rows_since,
+    windows_of,
+)
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import counters
-from cheapdeep_ops.store.second_counts import SecondCounts
+from cheapdeep_ops.store.second_counts import SecondCounts, together
 from cheapdeep_ops.units import DAY_S, MINUTE_S
 from cheapdeep_ops.values import ALL_ROUTES
 
@@ -90,8 +95,8 @@ class EscalationHistory:
         for route, seconds in fresh.items():
             singly = (second.at for second in seconds if second.width_s == 1)
             self._singly_since = min(self._singly_since, next(singly, math.inf))
-            self._take_in(route, _together([seconds]))
-        self._take_in(ALL_ROUTES, _together(fresh.values()))
+            self._take_in(route, calls_of(seconds))
+        self._take_in(ALL_ROUTES, calls_of(together(fresh.values())))
         self._known_until = self._windows.until
         return self._windows.seconds.keys()
 
@@ -153,40 +158,14 @@ class EscalationHistory:
     def _is_high(self, routes: Collection[str]) -> bool:
         """Whether the rate of the short window is above the limit; else its lower bound is not either."""
         begin = self._windows.until - self._rule.windows.short
-        recent = [second for route in routes for second in _since(self._windows.seconds.get(route, ()), begin)]
+        recent = [second for route in routes for second in rows_since(self._windows.seconds.get(route, ()), begin)]
         calls = sum(second.triaged for second in recent)
         return sum(second.base_escalated for second in recent) > self._limit * calls
-
-
-def _since(seconds: Sequence[SecondCounts], at: float) -> Sequence[SecondCounts]:
-    """Those of `seconds`, oldest first, that began at `at` or later."""
-    return seconds[bisect_left(seconds, at, key=_AT) :]
-
-
-_AT: Final = attrgetter("at")
 
 
 def _end(second: SecondCounts) -> int:
     """When a second, or a folded minute, is over (Unix time)."""
     return second.at + second.width_s
-
-
-def _together(of_routes: Iterable[Sequence[SecondCounts]]) -> list[SecondOfCalls]:
-    """The seconds of several routes, added up, oldest first."""
-    hits: dict[int, int] = defaultdict(int)
-    calls: dict[int, int] = defaultdict(int)
-    masks: dict[int, int] = {}
-    for second in chain.from_iterable(of_routes):
-        hits[second.at] += second.base_escalated
-        calls[second.at] += second.triaged
-        if second.width_s > 1:
-            masks[second.at] = masks.get(second.at, 0) | second.base_mask
-    return [_entry_of(at, hits[at], calls[at], masks.get(at)) for at in sorted(calls)]
-
-
-def _entry_of(at: int, hits: int, calls: int, mask: int | None) -> SecondOfCalls:
-    """A second; or a folded minute, if `mask` has its seconds with a base escalation as bits."""
-    return SecondOfCalls(at, hits, calls) if mask is None else SecondOfCalls(at, hits, calls, mask.bit_count() or 1)
 
 
 def replay(rule: StormRule, past: RecordedPast) -> RuleBacktest | None:

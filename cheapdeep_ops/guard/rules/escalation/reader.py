@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Final
@@ -14,7 +14,7 @@ from cheapdeep_ops.guard.rules.escalation.detection import level_of, storm_signa
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
-from cheapdeep_ops.guard.rules.escalation.windows import CountsByRoute, Past, past_until, windows_of
+from cheapdeep_ops.guard.rules.escalation.windows import CountsByRoute, LongWindow, Past, past_until, windows_of
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader, has_left_interval
 from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert, Transition
 from cheapdeep_ops.guard.rules.rule_text import Payload
@@ -36,7 +36,9 @@ class EscalationReader(SignalReader):
         self._now = context.now
         source = _Source(context, rule, self._limit)
         over = incidents.last_resolved(context.connection, rule=rule.alert)
-        self._windows = windows_of(rule, source.seconds, context.now, over=over, past=source.past())
+        self._windows = windows_of(
+            rule, source.seconds, context.now, over=over, past=source.past(), cached=source.cached
+        )
         self._rise_s: dict[str, float] = {}
         """How long ago the climb of the sequential test began, in seconds, by scope."""
         self._long_s: dict[str, float] = {}
@@ -99,6 +101,7 @@ class _Source:
     def __init__(self, context: ReaderContext, rule: StormRule, limit: float | None) -> None:
         self._connection = context.connection
         self._cached_for = context.cache.cached_for
+        self._cached_while = context.cache.cached_while
         self._most = context.settings.max_routes
         self._rule = rule
         self._limit = limit
@@ -113,6 +116,10 @@ class _Source:
         variation = self._cached_for(LEARNED_EVERY_S, (self._rule.alert, "variation"), self._now, self._variation)
         past = self._cached_for(MINUTE_S, (self._rule.alert, "past"), self._now, self._reached)
         return replace(past, variation=variation)
+
+    def cached(self, rests_on: object, scope: str, compute: Callable[[], LongWindow]) -> LongWindow:
+        """The cached window of a scope while its rows are unchanged, else the result of `compute`."""
+        return self._cached_while(rests_on, (self._rule.alert, "window", scope), self._now, compute)
 
     def _reached(self) -> Past:
         """The minutes before the seconds, of routes with too few calls in the long window, as far back as needed."""
