@@ -14,7 +14,7 @@ from cheapdeep_ops.cli.commands import backtest
 from cheapdeep_ops.guard.actions.thresholds import pin
 from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
 from cheapdeep_ops.guard.backtest.threshold_cost import PeriodCost, estimated_cost, paid_cost, spent_in
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.retention import Retention
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.statistics.intervals import wilson

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.guard.backtest.direct_classes import CLASS_COUNTERS, direct_classes
 from cheapdeep_ops.guard.backtest.recommend import ErrorSharing, evenly_sampled, recommended, separates, why_none
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades
 from cheapdeep_ops.store.tables.call_tables import Bucket

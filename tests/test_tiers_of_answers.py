@@ -10,7 +10,7 @@ from cheapdeep_ops.cli import main
 from cheapdeep_ops.cli.output import console
 from cheapdeep_ops.cli.render.terminal import show_decision
 from cheapdeep_ops.guard.grading.grade_writer import GradeAttempt, GradeWriter
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.rules.false_confidence.explanation import climb_cause, names_of
 from cheapdeep_ops.settings import Settings

@@ -9,8 +9,9 @@ from typing import Final, TypeVar
 from uuid import uuid4
 
 from cheapdeep_ops.errors import LeaseLostError
-from cheapdeep_ops.guard.grading.grader import Grader, grader_version
+from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.grading.regrader import retain_anchors
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.incidents.alignment import step_text
 from cheapdeep_ops.guard.incidents.announcer import Announcer
 from cheapdeep_ops.guard.incidents.changes import Unit, groups, store_group

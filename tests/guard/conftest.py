@@ -8,7 +8,8 @@ import pytest
 
 from cheapdeep_ops.errors import DeliveryError
 from cheapdeep_ops.guard.actions.operation import ActionContext, Operation
-from cheapdeep_ops.guard.grading.grader import Grader, grader_version
+from cheapdeep_ops.guard.grading.grader import Grader
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.rules.book import Rulebook, read_rulebook

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.grading.adaptive import Suspicion
-from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.guard.grading.traffic_watch import BLOCK_S, watch
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.guard.statistics.change import ChangeDetector, distance, variation
 from cheapdeep_ops.store import detectors

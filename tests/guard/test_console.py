@@ -14,7 +14,7 @@ from cheapdeep_ops.access.token_file import with_token, without_token
 from cheapdeep_ops.access.token_writer import change
 from cheapdeep_ops.access.tokens import Role, Token, hash_of
 from cheapdeep_ops.guard.formatting import plain
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.incidents.attention import active_silences

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.service import Service
 from cheapdeep_ops.store import incidents, labels, policies

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.false_confidence.explanation import read_climb
 from cheapdeep_ops.guard.rules.hold import held_times
 from cheapdeep_ops.store import incidents

@@ -6,7 +6,7 @@ import pytest
 
 from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_in
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.history import GradeHistory, LearnedBaselines, as_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule

@@ -10,7 +10,8 @@ from cheapdeep_ops.errors import DeliveryError, GraderError
 from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.grading.adaptive import MAX_RETROSPECTIVE, MAX_WAITING, Suspicion
-from cheapdeep_ops.guard.grading.grader import Grader, grader_version
+from cheapdeep_ops.guard.grading.grader import Grader
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
 from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.notify.messages import details, headline

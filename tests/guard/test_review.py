@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from cheapdeep_ops.errors import GraderError, PolicyError
 from cheapdeep_ops.guard.actions.labels import label, label_all
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.reports.receipt import receipt
 from cheapdeep_ops.guard.reports.review import next_sample, review_of
 from cheapdeep_ops.store import candidates, grades, labels

@@ -1,8 +1,8 @@
 import pytest
 
 from cheapdeep_ops.guard.grading.adaptive import LEARNING
-from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.grading.sampler import Sampler
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import recording
 from tests.stores import migrated

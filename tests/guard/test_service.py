@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from cheapdeep_ops.errors import RemoteError, SettingsError, StoreError
 from cheapdeep_ops.guard.actions.labels import label
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.grader_metrics import KEPT_S
 from cheapdeep_ops.guard.jobs import Job

@@ -105,7 +105,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.history import History, ReplayPeriod
     from cheapdeep_ops.guard.backtest.threshold_cost import spent_in
-    from cheapdeep_ops.guard.grading.grader import grader_version
+    from cheapdeep_ops.guard.grading.version import grader_version
     from cheapdeep_ops.guard.rules.book import read_rulebook
     from cheapdeep_ops.store import counters, grades
 

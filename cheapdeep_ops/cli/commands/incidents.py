@@ -43,7 +43,7 @@ def incidents_show(
     json: Json = False,
 ) -> None:
     """Print one incident: figures, cause, what was done, and its history."""
-    found = guard_client.read(f"incidents/{incident_id}")
+    found = guard_client.read("incidents/{incident_id}", incident_id=incident_id)
     if json:
         output.print_json(found)
         return

@@ -88,7 +88,7 @@ def _of_store(
     from cheapdeep_ops.guard.backtest.counterfactual import TriageCounts, of_stored
     from cheapdeep_ops.guard.backtest.direct_classes import direct_classes
     from cheapdeep_ops.guard.backtest.recommend import evenly_sampled
-    from cheapdeep_ops.guard.grading.grader import grader_version
+    from cheapdeep_ops.guard.grading.version import grader_version
     from cheapdeep_ops.store import counters, grades
 
     until = time()

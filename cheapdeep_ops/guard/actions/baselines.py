@@ -3,7 +3,7 @@
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.announcements import announce_change
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, Author, FilledText, Route, operation
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.notify.buttons import FALSE_CONFIDENCE
 from cheapdeep_ops.guard.report_types.labels import AcceptedGrader
 from cheapdeep_ops.guard.report_types.state import Normal

@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from cheapdeep_ops.errors import PolicyError
 from cheapdeep_ops.guard.actions.operation import ActionContext, ActionRequest, Author, FilledText, operation
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.report_types.labels import Label
 from cheapdeep_ops.store import labels, subjects
 from cheapdeep_ops.store.engine import Connection

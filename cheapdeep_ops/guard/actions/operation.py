@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from inspect import getdoc, signature
 from typing import Annotated, Any, Concatenate, Final, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from cheapdeep_ops.access.tokens import Role
 from cheapdeep_ops.errors import PolicyError
@@ -72,6 +72,7 @@ RowId = Annotated[int, Field(ge=1, lt=2**31)]
 Touches = Callable[[Connection, Any, Mapping[str, Any]], set[str | None]]
 """The routes that a request with these row ids changes; `*` or None if it is about all of them or nothing known."""
 
+_ROW_IDS: Final = TypeAdapter(dict[str, RowId])
 _PATH_NAME: Final = re.compile(r"{(\w+)}")
 
 
@@ -143,15 +144,19 @@ class Operation(Generic[RequestT]):
         request, ids = self.checked(fields)
         return self.act(context, request, **ids)
 
-    def checked(self, fields: Mapping[str, object]) -> tuple[RequestT, dict[str, object]]:
+    def checked(self, fields: Mapping[str, object]) -> tuple[RequestT, dict[str, int]]:
         """The request, and the row ids of the path. Raises PolicyError, which names each wrong field."""
         ids = {name: fields[name] for name in _PATH_NAME.findall(self.path)}
         try:
             request = self.request.model_validate({name: fields[name] for name in fields.keys() - ids.keys()})
+            return request, _ROW_IDS.validate_python(ids)
         except ValidationError as error:
-            faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-            raise PolicyError("; ".join(faults)) from None
-        return request, ids
+            raise refusal_of(error) from None
+
+
+def refusal_of(error: ValidationError) -> PolicyError:
+    """The error that names each wrong field of a request."""
+    return PolicyError("; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()))
 
 
 def _named_route(_connection: Connection, request: Any, _ids: Mapping[str, Any]) -> set[str | None]:

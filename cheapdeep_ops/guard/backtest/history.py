@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_count, moments_in
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.kinds import kind_of
 from cheapdeep_ops.guard.rules.model import Rule

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
-from cheapdeep_ops.claude.rubric import PROMPT_VERSION
 from cheapdeep_ops.guard.grading.api import GradingApi
 from cheapdeep_ops.guard.grading.batch_grading import MAX_REQUESTS, BatchGrading
 from cheapdeep_ops.guard.grading.direct import DirectGrading
@@ -13,6 +12,7 @@ from cheapdeep_ops.guard.grading.grader_status import is_paused
 from cheapdeep_ops.guard.grading.regrader import Regrader
 from cheapdeep_ops.guard.grading.sampler import Sampler, SamplingPlan
 from cheapdeep_ops.guard.grading.second_grader import SecondGrader
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import candidates, grader_state
@@ -147,8 +147,3 @@ class Grader:
 
     def _is_paused(self, now: float) -> bool:
         return is_paused(self._status(), now)
-
-
-def grader_version(settings: Settings) -> GraderVersion:
-    """The version of the grader that `settings` name: its model and the rubric."""
-    return GraderVersion(model=settings.grader_model, prompt=PROMPT_VERSION)

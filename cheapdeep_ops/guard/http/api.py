@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from fastapi import APIRouter, FastAPI, Path, Query, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
@@ -15,45 +15,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.access.tokens import Role
 from cheapdeep_ops.addresses import is_loopback
-from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
-from cheapdeep_ops.guard.actions.operation import ActionContext, Route
+from cheapdeep_ops.errors import FieldError, MissingError, PolicyError, StoreError
+from cheapdeep_ops.guard.actions.operation import ActionContext
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
-from cheapdeep_ops.guard.formatting import duration
+from cheapdeep_ops.guard.actions.reports import REPORTS, Tag
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.bodies import BoundedBodies
-from cheapdeep_ops.guard.http.endpoints import endpoint_of, within_route
+from cheapdeep_ops.guard.http.endpoints import endpoint_of, reading_of
 from cheapdeep_ops.guard.http.own_paths import HeadAsGet, Unanswered
 from cheapdeep_ops.guard.http.version import API_VERSION
 from cheapdeep_ops.guard.http.visitors import OwnOrigin, SafeHeaders
-from cheapdeep_ops.guard.incidents.attention import active_silences
-from cheapdeep_ops.guard.report_types.figures import Receipt
-from cheapdeep_ops.guard.report_types.labels import Review, Sample
-from cheapdeep_ops.guard.report_types.route_labels import Routes
-from cheapdeep_ops.guard.report_types.state import Health, Normal, Policy, Silence, Status
-from cheapdeep_ops.guard.report_types.steps import Series, Trends
-from cheapdeep_ops.guard.report_types.why import Why
-from cheapdeep_ops.guard.reports.quality import baselines_of
-from cheapdeep_ops.guard.reports.receipt import LONGEST_S, receipt
-from cheapdeep_ops.guard.reports.review import next_sample, review_of, shown
-from cheapdeep_ops.guard.reports.route_labels import routes_of
-from cheapdeep_ops.guard.reports.series import series
-from cheapdeep_ops.guard.reports.status import policy_state, status
-from cheapdeep_ops.guard.reports.trends import trends
-from cheapdeep_ops.guard.reports.why import why
+from cheapdeep_ops.guard.report_types.state import Health
 from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import delivery_acts, incidents, policies, processes
 from cheapdeep_ops.store.engine import Store
-from cheapdeep_ops.store.records import Incident, IncidentStory, PolicyChange, UndeliveredMessage
-from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
-from cheapdeep_ops.units import DAY_S
-from cheapdeep_ops.values import ALL_ROUTES
 
 if TYPE_CHECKING:
     from cheapdeep_ops.guard.http.metrics import FleetCollector
     from cheapdeep_ops.guard.http.senders import Senders
 
-_MOST_SKIPPED: Final = 200
 _DESCRIPTION: Final = f"""
 The guard's reports and operations. Paths below `/api/v1` do not change. The second number of the version grows with
 each addition; every response below `/api` has the version in `{VERSION_HEADER}`.
@@ -147,23 +127,18 @@ def make_api(
     return api
 
 
-def make_local_api(store: Store, settings: Settings) -> FastAPI:
-    """The paths below `/api`, for a caller in this process."""
-    # Without tokens, because this caller can open the store itself.
-    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    _add_paths(api, ActionContext(store=store, settings=settings, clock=processes.clock_of(store)), None)
-    return api
-
-
-def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> None:
-    """Add all paths below `/api`; without `access` they need no token."""
-    store, settings, clock = context.store, context.settings, context.clock
+def _add_paths(api: FastAPI, context: ActionContext, access: Access) -> None:
+    """Add all paths below `/api`."""
     api.add_middleware(_Versioned)
 
     @api.exception_handler(RequestValidationError)
     def request_refused(_request: object, error: RequestValidationError) -> Response:
-        faults = json.dumps({"detail": [_fault(fault) for fault in error.errors()]})
-        return Response(faults, status_code=422, media_type="application/json")
+        return _refused([_fault(fault) for fault in error.errors()])
+
+    @api.exception_handler(FieldError)
+    def field_refused(_request: object, error: Exception) -> Response:
+        wrong = cast("FieldError", error)
+        return _refused([{"loc": ["query", wrong.field], "msg": wrong.problem, "type": "value_error"}])
 
     @api.exception_handler(StoreError)
     def store_failed(_request: object, error: Exception) -> Response:
@@ -177,17 +152,16 @@ def _add_paths(api: FastAPI, context: ActionContext, access: Access | None) -> N
     def not_found(_request: object, error: Exception) -> Response:
         return Response(str(error), status_code=404, media_type="text/plain")
 
-    for reports in (_state(store, settings, clock), _periods(store, settings, clock), _history(store, clock)):
-        needed = access.needs(Role.READ) if access else []
-        api.include_router(reports, tags=["reports"], dependencies=needed, responses=_of_reading(access))
-    refusals = _ALWAYS | _UNREACHABLE | _BY_TOKEN | _OF_CHANGES
-    api.include_router(_labelling(store, settings, access), tags=["labels"], responses=refusals)
+    needed, refusals = access.needs(Role.READ), _ALWAYS | _UNREACHABLE | _BY_TOKEN | _OF_CHANGES
+    reports, labels = _reports("reports", context, access), _reports("labels", context, access)
+    api.include_router(reports, tags=["reports"], dependencies=needed, responses=_of_reading(access))
+    api.include_router(labels, tags=["labels"], responses=refusals)
     api.include_router(_actions(context, access), responses=refusals)
 
 
-def _of_reading(access: Access | None) -> dict[int | str, dict[str, Any]]:
+def _of_reading(access: Access) -> dict[int | str, dict[str, Any]]:
     """The refusals of a path that only reads."""
-    by_token = _BY_TOKEN if access is not None and access.needs(Role.READ) else {}
+    by_token = _BY_TOKEN if access.needs(Role.READ) else {}
     return _ALWAYS | _UNREACHABLE | by_token
 
 
@@ -242,40 +216,6 @@ def _health(is_ready: Callable[[], str]) -> APIRouter:
     return router
 
 
-def _periods(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
-    """Reports over a period."""
-    router = APIRouter()
-
-    @router.get("/api/v1/report", **_answering(Receipt, "The receipt over a period"))
-    def get_report(last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = float(DAY_S)) -> Receipt:
-        """The receipt over the last `last_s` seconds."""
-        now = clock()
-        return receipt(store, settings, since=now - last_s, until=now)
-
-    @router.get("/api/v1/report/trends", **_answering(Trends, "The figures of the receipt's plots"))
-    def get_trends(since: float | None = None, until: float | None = None) -> Trends:
-        """Figures in steps, false confidence by route and policy changes of a period; the last day by default."""
-        until = clock() if until is None else until
-        since = until - DAY_S if since is None else since
-        if not 0 < until - since <= LONGEST_S:
-            raise _wrong("until", f"until must be later than since, by at most {duration(LONGEST_S)}")
-        return trends(store, settings, since=since, until=until)
-
-    @router.get("/api/v1/series", **_answering(Series, "Figures in steps, for charts"))
-    def get_series(
-        route: Route = ALL_ROUTES,
-        last_s: Annotated[float, Query(gt=0, le=LONGEST_S)] = 3_600.0,
-        step_s: Annotated[int, Query(ge=1, le=LONGEST_S)] = 60,
-    ) -> Series:
-        """Calls, costs and false confidence in steps; at most 1,000 steps in one response."""
-        try:
-            return series(store, settings, scope=route, now=clock(), last_s=last_s, step_s=step_s)
-        except ValueError as error:
-            raise _wrong("step_s", str(error)) from None
-
-    return router
-
-
 def _metrics(collector: "FleetCollector") -> APIRouter:
     # Loaded here, because it loads the whole guard, which a command that reads one report does not need.
     from cheapdeep_ops.guard.http import metrics  # noqa: PLC0415
@@ -290,109 +230,22 @@ def _metrics(collector: "FleetCollector") -> APIRouter:
     return router
 
 
-def _state(store: Store, settings: Settings, clock: Callable[[], float]) -> APIRouter:
+def _reports(tag: Tag, context: ActionContext, access: Access) -> APIRouter:
+    """An endpoint for each report with this tag; FastAPI takes its parameters from the signature of `make`."""
     router = APIRouter()
-
-    @router.get("/api/v1/status", **_answering(Status, "The state of the guard"))
-    def get_status() -> Status:
-        """Policy, alerts and their signals, normal false confidence, grader, messages, processes."""
-        return status(store, settings, clock())
-
-    @router.get("/api/v1/why", **_answering(Why, "Why the rules fire in a route, or do not"))
-    def get_why(route: Route = ALL_ROUTES) -> Why:
-        """What each rule has found in a route, and what it waits for."""
-        return why(store, settings, route=route, now=clock())
-
-    @router.get("/api/v1/policy", **_answering(Policy, "The thresholds in force"))
-    def get_policy() -> Policy:
-        """The thresholds in force, and their causes."""
-        with store.reading() as connection:
-            return policy_state(connection, settings)
-
-    @router.get("/api/v1/routes", **_answering(Routes, "The routes that count by name"))
-    def get_routes() -> Routes:
-        """The routes that count by name, the limits, and examples of names that count as `other`."""
-        with store.reading() as connection:
-            return routes_of(connection, settings, clock())
-
-    @router.get("/api/v1/normal", **_answering(dict[str, Normal], "What is normal for each route"))
-    def get_normal() -> dict[str, Normal]:
-        """What false confidence is normal for each route."""
-        with store.reading() as connection:
-            return baselines_of(connection, settings)
-
-    @router.get("/api/v1/review", **_answering(Review, "Agreement of grader and people"))
-    def get_review(route: Route = ALL_ROUTES) -> Review:
-        """How far the grader agrees with people, how many labels are missing, and how all graders compare."""
-        with store.reading() as connection:
-            return review_of(connection, settings, route)
-
+    for each in REPORTS.values():
+        if each.tag == tag:
+            router.add_api_route(
+                f"/api/v1/{each.path}",
+                reading_of(each, context, access),
+                methods=["GET"],
+                description=each.description,
+                **_answering(each.answer, each.summary, missing=each.missing),
+            )
     return router
 
 
-def _history(store: Store, clock: Callable[[], float]) -> APIRouter:
-    router = APIRouter()
-
-    @router.get("/api/v1/policy/changes", **_answering(list[PolicyChange], "The newest policy changes"))
-    def get_changes(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[PolicyChange]:
-        """The policy changes with author or cause, newest first."""
-        with store.reading() as connection:
-            return policies.history(connection, limit=limit)
-
-    @router.get("/api/v1/incidents", **_answering(list[Incident], "The newest incidents"))
-    def get_incidents(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[Incident]:
-        """The incidents, newest first."""
-        with store.reading() as connection:
-            return incidents.incidents(connection, limit=limit)
-
-    @router.get("/api/v1/silences", **_answering(list[Silence], "The active silences"))
-    def get_silences() -> list[Silence]:
-        """The silences that have not ended, oldest first."""
-        with store.reading() as connection:
-            return active_silences(connection, clock())
-
-    @router.get("/api/v1/undelivered", **_answering(list[UndeliveredMessage], "The undelivered messages"))
-    def get_undelivered() -> list[UndeliveredMessage]:
-        """The messages that wait for a receiver or were refused by it, oldest first."""
-        with store.reading() as connection:
-            return delivery_acts.undelivered(connection)
-
-    @router.get(
-        "/api/v1/incidents/{incident_id}",
-        **_answering(IncidentStory, "One incident from start to end", missing="There is no such incident"),
-    )
-    def get_incident(incident_id: Annotated[int, Path(ge=1, le=MOST_INCIDENTS)]) -> IncidentStory:
-        """One incident with its messages and policy changes; 404 if it does not exist."""
-        with store.reading() as connection:
-            return story(connection, incident_id)
-
-    return router
-
-
-def _labelling(store: Store, settings: Settings, access: Access | None) -> APIRouter:
-    router = APIRouter()
-
-    def get_next(
-        route: Route = ALL_ROUTES, skip: Annotated[tuple[str, ...], Query(max_length=_MOST_SKIPPED)] = ()
-    ) -> Sample | None:
-        """The answer to label next, without the calls in `skip`; null if none is left.
-
-        The response has content, so it needs a token, also on loopback.
-        """
-        with store.reading() as connection:
-            sample = next_sample(connection, settings, scope=route, skipped=skip)
-        return None if sample is None else shown(sample)
-
-    router.add_api_route(
-        "/api/v1/review/next",
-        within_route(get_next, access, Role.CONTENT),
-        methods=["GET"],
-        **_answering(Sample | None, "The answer to label next"),
-    )
-    return router
-
-
-def _actions(context: ActionContext, access: Access | None) -> APIRouter:
+def _actions(context: ActionContext, access: Access) -> APIRouter:
     """An endpoint for each operation; FastAPI takes the body and the row ids from the signature of `act`."""
     router = APIRouter()
     for each in OPERATIONS:
@@ -408,9 +261,9 @@ def _actions(context: ActionContext, access: Access | None) -> APIRouter:
     return router
 
 
-def _wrong(name: str, problem: str) -> RequestValidationError:
-    """The error of a query parameter."""
-    return RequestValidationError([{"type": "value_error", "loc": ("query", name), "msg": problem}])
+def _refused(faults: Sequence[Mapping[str, Any]]) -> Response:
+    """The response to a request with wrong fields."""
+    return Response(json.dumps({"detail": faults}), status_code=422, media_type="application/json")
 
 
 def _fault(fault: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from inspect import Parameter, signature
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
+
+from fastapi import Query
 
 from cheapdeep_ops.access.tokens import Role, Token, lacks_route
 from cheapdeep_ops.guard.actions.operation import ActionContext, Operation
+from cheapdeep_ops.guard.actions.reports import Report
 from cheapdeep_ops.guard.http.access import Access, http_error
 
 Fields: TypeAlias = dict[str, Any]
@@ -14,15 +17,13 @@ _CALLER = "caller"
 
 
 def with_caller(
-    endpoint: Callable[..., Any], access: Access | None, role: Role, check: Callable[[Token, Fields], Fields]
+    endpoint: Callable[..., Any], access: Access, role: Role, check: Callable[[Token, Fields], Fields]
 ) -> Callable[..., Any]:
-    """The endpoint for callers whose token has `role`; without `access`, the endpoint itself.
+    """The endpoint for callers whose token has `role`.
 
     `check` takes the caller's token and the endpoint's arguments, and returns the arguments. It raises an HTTP error to
     refuse them.
     """
-    if access is None:
-        return endpoint
 
     def checked(**fields: Any) -> Any:
         return endpoint(**check(fields.pop(_CALLER), fields))
@@ -37,7 +38,7 @@ def with_caller(
     return checked
 
 
-def endpoint_of(operation: Operation[Any], context: ActionContext, access: Access | None) -> Callable[..., Any]:
+def endpoint_of(operation: Operation[Any], context: ActionContext, access: Access) -> Callable[..., Any]:
     """The endpoint of an operation."""
     act = partial(operation.act, context)
     (body, *_) = signature(act).parameters
@@ -57,12 +58,29 @@ def endpoint_of(operation: Operation[Any], context: ActionContext, access: Acces
     return with_caller(act, access, operation.role, check)
 
 
-def within_route(endpoint: Callable[..., Any], access: Access | None, role: Role) -> Callable[..., Any]:
-    """An endpoint with a parameter `route`, for callers whose token covers that route."""
+def reading_of(report: Report, context: ActionContext, access: Access) -> Callable[..., Any]:
+    """The endpoint of a report; one with content is for callers whose token has that role and covers its route."""
+
+    def endpoint(**fields: Any) -> Any:
+        return report.make(context, **fields)
+
+    update_wrapper(endpoint, report.make)
+    own = signature(report.make)
+    _, *given = own.parameters.values()
+    # FastAPI would look for several values in the body.
+    queried = [each if f"{{{each.name}}}" in report.path else _queried(each) for each in given]
+    endpoint.__signature__ = own.replace(parameters=queried)  # type: ignore[attr-defined]
+    if report.tag != "labels":
+        return endpoint
 
     def check(caller: Token, fields: Fields) -> Fields:
         if not caller.covers(fields["route"]):
-            raise http_error(lacks_route(role))
+            raise http_error(lacks_route(Role.CONTENT))
         return fields
 
-    return with_caller(endpoint, access, role, check)
+    return with_caller(endpoint, access, Role.CONTENT, check)
+
+
+def _queried(parameter: Parameter) -> Parameter:
+    """The parameter as one of the query."""
+    return parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=Annotated[parameter.annotation, Query()])

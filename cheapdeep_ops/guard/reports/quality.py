@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.report_types.figures import (
     Confidence,
     FalseConfidence,

@@ -7,7 +7,7 @@ from operator import attrgetter
 from random import Random
 from typing import Final
 
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.report_types.figures import Correction
 from cheapdeep_ops.guard.report_types.labels import Agreement, Judge, JudgeFacts, Pair, Review, Sample
 from cheapdeep_ops.guard.statistics.agreement import (

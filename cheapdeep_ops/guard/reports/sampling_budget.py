@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.grading.adaptive import is_adaptive, most_per_day, shares
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.report_types.figures import Sampling, Spent
 from cheapdeep_ops.guard.report_types.state import Reach
 from cheapdeep_ops.guard.reports.detection_delay import SamplingShares, reach_of, unknown

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.incidents.evaluation import Evaluation
 from cheapdeep_ops.guard.incidents.stored import alert_of
 from cheapdeep_ops.guard.report_types.why import RuleProgress, Why

@@ -10,7 +10,7 @@ from cheapdeep_ops.guard.actions.baselines import relearn
 from cheapdeep_ops.guard.actions.operation import ActionContext
 from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.formatting import moment, scope_text
-from cheapdeep_ops.guard.grading.grader import grader_version
+from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.notify.buttons import ACKNOWLEDGE, RELEARN, SILENCE
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule

@@ -12,6 +12,9 @@ from cheapdeep_ops.store.version import VERSION_TABLE
 class Row(SQLModel, registry=registry()):
     """The base of all tables; a service's own SQLModel classes are in another registry."""
 
+    # Nothing validates by these classes, so their validators need not be made while a command or a service starts.
+    model_config = {"defer_build": True}
+
 
 METADATA: Final = Row.metadata
 
