@@ -10,12 +10,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    Integer,
     Select,
     Subquery,
     Table,
     Text,
+    case,
     cast,
     func,
     literal,
@@ -92,12 +95,7 @@ def by_minute(
     # The expression keeps the index on time in use, see `_second_of`.
     own_second = [] if routes is None else [_BUCKET.c.route.concat("").in_(routes)]
     names = ("triaged", "escalated", "base_escalated")
-    began = (_BUCKET.c.at - _BUCKET.c.at % MINUTE_S).label("at")
-    open_ones = (
-        select(_BUCKET.c.route, began, *(func.sum(_BUCKET.c[name]) for name in names), literal(MINUTE_S), literal(1))
-        .where(*_second_of(since, until, scope), *own_second)
-        .group_by(began, _BUCKET.c.route)
-    )
+    open_ones = _open_minutes(names, [*_second_of(since, until, scope), *own_second])
     # The database adds up input classes, because a fleet may have thousands of them.
     sums = [*(func.sum(_ROLLUP.c[name]) for name in names), _ROLLUP.c.width_s, func.max(_ROLLUP.c.base_seconds)]
     folded = (
@@ -107,6 +105,22 @@ def by_minute(
         for chosen in _folded_in(spans, scope, by_route=True)
     )
     return _entries(connection, open_ones, *folded)
+
+
+def _open_minutes(names: Sequence[str], chosen: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """The minutes of the `chosen` seconds that are not folded, with `base_seconds` as a fold would write them."""
+    class_second = (_BUCKET.c.at, _BUCKET.c.route, _BUCKET.c.input_class)
+    summed = (func.sum(_BUCKET.c[name]).label(name) for name in names)
+    second = select(*class_second, *summed).where(*chosen).group_by(*class_second).subquery("open_second").c
+    began = (second.at - second.at % MINUTE_S).label("began")
+    # Each second counts once in its class, so a sum sets each bit once.
+    bit = cast(1, BigInteger).bitwise_lshift(cast(second.at % MINUTE_S, Integer))
+    bits = func.sum(case((second.base_escalated > 0, bit), else_=0)).label("base_seconds")
+    summed = (func.sum(second[name]).label(name) for name in names)
+    of_class = select(second.route, began, *summed, bits).group_by(began, second.route, second.input_class)
+    minute = of_class.subquery("open_minute").c
+    sums = [*(func.sum(minute[name]) for name in names), literal(MINUTE_S), func.max(minute.base_seconds)]
+    return select(minute.route, minute.began.label("at"), *sums).group_by(minute.began, minute.route)
 
 
 def by_hour(connection: Connection, *, since: float, until: float) -> dict[str, dict[int, int]]:

@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, exists, or
 
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables.grade_tables import (
+    AnchorRow,
     Candidate,
     GradeRow,
     LabelRow,
@@ -16,6 +17,7 @@ from cheapdeep_ops.store.tables.grade_tables import (
 from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.values import CandidateState
 
+_ANCHOR: Final = table_of(AnchorRow)
 _GRADE: Final = table_of(GradeRow)
 _NORMAL: Final = table_of(NormalRow)
 _LABEL: Final = table_of(LabelRow)
@@ -31,13 +33,22 @@ MOST_ROWS: Final = 1_000
 def expire_grades(store: Store, *, before: float) -> int:
     """Delete grades of calls that began before `before` (Unix time), and their labels, candidates, repeated gradings.
 
-    Grades stay from which a normal was learned, or is learned again. So do answers that wait for a grade. Returns how
-    many rows were deleted.
+    Grades stay from which a normal was learned, or is learned again, as long as its grader still grades the route. So
+    do grades of answers whose text is kept to be graded again, and answers that wait for a grade. Returns how many rows
+    were deleted.
     """
     grader = and_(_NORMAL.c.grader_model == _GRADE.c.grader_model, _NORMAL.c.grader_prompt == _GRADE.c.grader_prompt)
     of_grade = and_(_NORMAL.c.scope == _GRADE.c.route, grader)
     needed = exists().where(of_grade, or_(_NORMAL.c.rate.is_(None), _NORMAL.c.until >= _GRADE.c.called_at))
-    deleted = delete_some(store, _GRADE, and_(_GRADE.c.called_at < before, ~needed))
+    later = _GRADE.alias("later")
+    by_one_grader = (
+        later.c.grader_model == _GRADE.c.grader_model, later.c.grader_prompt == _GRADE.c.grader_prompt
+    )  # fmt: skip
+    # A grader that was replaced, or a route that is gone, would else keep its first grades for ever.
+    is_in_use = exists().where(later.c.route == _GRADE.c.route, later.c.called_at >= before, *by_one_grader)
+    is_kept = exists().where(_ANCHOR.c.call_id == _GRADE.c.call_id)
+    is_too_old = and_(_GRADE.c.called_at < before, ~and_(needed, is_in_use), ~is_kept)
+    deleted = delete_some(store, _GRADE, is_too_old)
     has_grade = exists().where(_GRADE.c.call_id == _LABEL.c.call_id)
     deleted += delete_some(store, _LABEL, and_(_LABEL.c.at < before, ~has_grade))
     deleted += delete_some(store, _REGRADE, _REGRADE.c.at < before)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, cast, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, cast, func, or_, select, update
 
 from cheapdeep_ops.store.tables.grade_tables import GradeRow, GradeTotal, NormalRow
 from cheapdeep_ops.store.tables.row import table_of
@@ -263,11 +263,12 @@ def confidences(
     until: float,
     scope: str = ALL_ROUTES,
     limit: int | None = None,
+    held: Sequence[tuple[float, float]] = (),
 ) -> list[tuple[float, bool, float]]:
     """(confidence, is incorrect, inclusion) of the decided grades of calls that began in `[since, until)`.
 
     Of the first tier's answers alone, because 0.9 of one model is not 0.9 of another. `limit` keeps the latest calls.
-    Steered grades are left out.
+    Steered grades are left out, and so are those that were made in a time of `held`: (start, end) in Unix time.
     """
     columns = _GRADE.c
     statement = select(columns.confidence, columns.verdict, columns.inclusion).where(
@@ -278,6 +279,7 @@ def confidences(
         columns.tier == 0,
         columns.called_at >= since,
         columns.called_at < until,
+        *(or_(columns.at < begin, columns.at >= end) for begin, end in held),
         _by(_GRADE, grader),
     )
     if scope != ALL_ROUTES:

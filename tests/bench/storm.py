@@ -19,8 +19,14 @@ from typing import Final
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.escalation.detection import CLIMBS, level_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
-from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
-from cheapdeep_ops.guard.rules.escalation.windows import EscalationWindows, Past, past_until, windows_of
+from cheapdeep_ops.guard.rules.escalation.variation import (
+    LEARNED_EVERY_S,
+    LEARNED_FROM_S,
+    Variation,
+    calm,
+    past_until,
+)
+from cheapdeep_ops.guard.rules.escalation.windows import EscalationWindows, Past, windows_of
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert, Transition, step
 from cheapdeep_ops.guard.statistics.intervals import wilson
 from cheapdeep_ops.guard.statistics.sequential import Bets

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cheapdeep_ops.guard.grading.adaptive import Suspicion
 from cheapdeep_ops.guard.grading.sampler import Sampler
-from cheapdeep_ops.guard.grading.traffic_watch import BLOCK_S, watch
+from cheapdeep_ops.guard.grading.traffic_watch import BLOCK_S, MIN_CALLS, watch
 from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.guard.statistics.change import ChangeDetector, distance, variation
@@ -46,6 +46,17 @@ def test_a_moved_histogram_is_found_once_within_a_few_blocks():
     _, alarms = after(calm, random, MOVED, 100)
     assert len(alarms) == 1
     assert alarms[0] < 12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tenth_of_the_calls_that_moves_is_found_in_blocks_of_the_fewest_calls(seed):
+    usual = {"40": 0.04, "60": 0.04, "70": 0.07, "80": 0.15, "85": 0.2, "90": 0.3, "95": 0.2}
+    random = Random(seed)
+    calm, alarms = after(ChangeDetector(), random, usual, 150, n=MIN_CALLS)
+    assert alarms == []
+    found = after(calm, random, {**usual, "80": 0.25, "90": 0.2}, 50, n=MIN_CALLS)[1]
+    assert found
+    assert found[0] < 24, "later the histogram has followed the change"
 
 
 def test_traffic_that_doubles_is_no_change():
@@ -89,10 +100,10 @@ def test_an_alerted_suspicion_asks_for_grades_until_they_are_calm():
 
 
 def live(school, blocks, confidences):
-    """So many blocks of 60 calls; returns the routes whose traffic changed, by block."""
+    """So many blocks of the fewest calls; returns the routes whose traffic changed, by block."""
     grader, changes = grader_version(school.settings), []
     for _ in range(blocks):
-        for number in range(60):
+        for number in range(MIN_CALLS):
             school.put(confidences[number % len(confidences)])
         school.recorder.drain(school.clock())
         school.clock.advance(BLOCK_S)

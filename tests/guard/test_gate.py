@@ -150,8 +150,8 @@ def test_no_data_neither_fires_nor_resolves(town):
     assert town.inbox.kinds == ["started"]
 
 
-@ON_SQLITE
-def test_confidence_that_separates_nothing_is_told_with_its_figures(town):
+def add_grades(town):
+    """A thousand grades of which confidence separates nothing, all made at the start."""
     rows = [
         {"call_id": f"c{number}", "route": "support", "called_at": START - 100 + number / 100, "at": START,
          "verdict": "incorrect" if is_wrong else "correct", "confidence": confidence, "failure": "", "reason": "",
@@ -160,10 +160,31 @@ def test_confidence_that_separates_nothing_is_told_with_its_figures(town):
         for number, (confidence, is_wrong) in enumerate(graded(900, 100))
     ]  # fmt: skip
     town.store.transact(lambda connection: [grades.add(connection, row) for row in rows])
+
+
+@ON_SQLITE
+def test_confidence_that_separates_nothing_is_told_with_its_figures(town):
+    add_grades(town)
     later(town)
     signal = alert(town)["signal"]
     assert (signal["kind"], signal["grades"], signal["wrong"]) == ("confidence", 1_000, 100)
     assert "AUROC" in headline(town.inbox.payloads[0])
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("others", [{"grader_drift"}, {"grader_drift", "false_confident_rate"}])
+@ON_SQLITE
+def test_grades_of_a_grader_that_has_changed_say_nothing_of_confidence(town, others):
+    rules = tuple(rule for rule in read_rulebook().rules if rule.signal in others)
+    town.guard = town.another_guard(Rulebook(rules=(*rules, RULE)))
+    town.guard.keep_leases(town.clock())
+    town.store.transact(
+        lambda connection: incidents.open_incident(connection, rule="JudgeDrifted", scope="*", at=START - 1)
+    )
+    add_grades(town)
+    later(town)
+    found = alert(town)
+    assert found is None or (found["state"], found["signal"]["grades"]) == ("inactive", 0)
 
 
 @ON_SQLITE

@@ -408,6 +408,22 @@ def test_what_is_no_longer_allowed_is_deleted(keeping, change):
 
 
 @pytest.mark.thorough
+def test_a_lower_bound_leaves_as_many_anchors_of_each_label(keeping):
+    kept = [row["call_id"] for row in rows_of(keeping, AnchorRow) if row["answer"] == "correct"]
+    grade = table_of(GradeRow)
+    # The order of grading decides which are the newest: all correct ones come last.
+    keeping.store.transact(
+        lambda connection: connection.execute(
+            update(grade).where(grade.c.call_id.in_(kept)).values(id=grade.c.id + 1_000)
+        )
+    )
+    keeping.guard.close()
+    keeping.another_guard(settings=keeping.settings.model_copy(update={"max_anchors": 20})).retain(keeping.clock())
+    assert [row["answer"] for row in rows_of(keeping, AnchorRow)].count("correct") == 10
+    assert len(rows_of(keeping, AnchorRow)) == 20
+
+
+@pytest.mark.thorough
 def test_what_is_too_old_or_no_longer_agreed_on_is_deleted(keeping):
     first, second, *_ = [row["call_id"] for row in rows_of(keeping, AnchorRow)]
     old = keeping.clock() - keeping.settings.retain_anchors_days * DAY_S - 1

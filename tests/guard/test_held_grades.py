@@ -2,10 +2,14 @@
 
 import pytest
 
+from cheapdeep_ops.guard.backtest.rule_replay import RuleReplay, moments_in
 from cheapdeep_ops.guard.grading.sampler import Sampler
 from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.false_confidence.explanation import read_climb
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.hold import held_times
+from cheapdeep_ops.guard.rules.interface import RecordedPast
+from cheapdeep_ops.guard.rules.kinds import kind_of
 from cheapdeep_ops.store import incidents
 from cheapdeep_ops.store.grades import Baseline
 from cheapdeep_ops.units import DAY_S
@@ -107,3 +111,27 @@ def test_a_cause_is_searched_in_grades_that_count(school):
         )  # fmt: skip
     assert {each.called_at >= counts_from for each in climb.now} == {True}
     assert len(climb.now) == 30
+
+
+def found_again(school, rules):
+    """Whether a backtest of the last hour with these rules finds a climb."""
+    (rule,) = (each for each in rules if isinstance(each, QualityRule) and each.limit == "normal")
+    now = school.clock()
+    past = RecordedPast(
+        store=school.store, settings=school.settings, grader=grader_version(school.settings), since=now - 3_600,
+        counted=now - 3_600, until=now, route="*", rules=rules,
+    )  # fmt: skip
+    replayed = kind_of(rule).replay(rule, past)
+    run = RuleReplay(rule, replayed.history)
+    list(run.run(moments_in(replayed.begin, now, 5.0)))
+    return [turn["state"] for turn in run.transitions]
+
+
+def test_a_backtest_does_not_read_them_either(school):
+    begin_hold(school)
+    school.learn(100, 1.0)
+    school.clock.advance(10)
+    rules = town_rules().rules
+    assert found_again(school, [rule for rule in rules if not rule.holds_grades_s]) == ["firing"]
+    assert found_again(school, rules) == []
+    assert school.threshold() == 0.8

@@ -10,6 +10,7 @@ from cheapdeep_ops.guard.grading.version import grader_version
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.false_confidence.history import GradeHistory, LearnedBaselines, as_of
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.hold import HeldTimes
 from cheapdeep_ops.store import grades, incidents
 from cheapdeep_ops.store.grades import Baseline, DecidedGrade
 from cheapdeep_ops.values import ALL_ROUTES
@@ -37,8 +38,9 @@ def again(school, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None):
     return turns(known(school), school.clock(), rule, every_s=every_s, limit=limit, learned=learned)
 
 
-def turns(found, until, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None, since=START):
-    run = RuleReplay(rule, GradeHistory(rule, found, limit=limit, learned=learned or LearnedBaselines()))
+def turns(found, until, rule=CLIMBING, *, every_s=EVERY_S, limit=None, learned=None, since=START, held=()):
+    learned = learned or LearnedBaselines()
+    run = RuleReplay(rule, GradeHistory(rule, found, limit=limit, learned=learned, held=HeldTimes(spans=held)))
     for _ in run.run(moments_in(since, until, every_s)):
         pass
     return [(turn["scope"], turn["state"], turn["at"]) for turn in run.transitions]
@@ -171,3 +173,18 @@ def test_it_costs_no_more_to_look_often():
     often, seldom = (turns(found, START + 6_000, every_s=every_s) for every_s in (1.0, 10.0))
     assert [turn[:2] for turn in often] == [turn[:2] for turn in seldom] == [("support", "firing")]
     assert 0 <= seldom[0][2] - often[0][2] <= 10
+
+
+def test_grades_that_were_made_while_the_grader_had_changed_do_not_count():
+    found, until = series((300, 0.02), (100, 0.9), (100, 0.02)), START + 6_000
+    held = [(found[300].at - 1, found[400].at - 1)]
+    assert [turn[1] for turn in turns(found, until)][:1] == ["firing"]
+    assert turns(found, until, held=held) == []
+
+
+def test_a_normal_is_learned_from_grades_of_one_grader():
+    found, until = series((150, 0.02), (20, 0.02), (250, 0.3)), START + 6_000
+    held = [(found[150].at - 1, found[170].at - 1)]
+    # With those from before the hold, normal would be some 10%, and 30% a climb.
+    assert [turn[1] for turn in turns(found, until)][:1] == ["firing"]
+    assert turns(found, until, held=held) == []

@@ -78,7 +78,8 @@ def test_a_route_without_calls_for_long_has_no_data(town):
 
 @pytest.mark.thorough
 def test_the_minutes_of_a_route_are_the_seconds_whether_folded_or_not(town):
-    history(town, 40, CALM)
+    for _ in range(40):
+        history(town, 1, STORM)
     town.look()
     since, until = int(town.clock() // 60 - 30) * 60, int(town.clock() // 60 - 5) * 60
 
@@ -100,9 +101,9 @@ def test_the_minutes_of_a_route_are_the_seconds_whether_folded_or_not(town):
         assert counters.by_minute(connection, since=since, until=until, routes=["faq"]) == {}
         hours = counters.by_hour(connection, since=since, until=until)
     after = minutes()["support"]
-    assert [(each.at, each.triaged, each.base_escalated) for each in after] == [
-        (each.at, each.triaged, each.base_escalated) for each in before
-    ]
+    # Also the seconds with a base escalation, which bound the evidence of a minute.
+    assert after == before
+    assert max(each.base_mask.bit_count() for each in after) > 1
     assert sum(hours["support"].values()) == sum(each.triaged for each in before)
 
 

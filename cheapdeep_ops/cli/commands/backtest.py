@@ -107,6 +107,7 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
     from cheapdeep_ops.guard.backtest.threshold_cost import spent_in
     from cheapdeep_ops.guard.grading.version import grader_version
     from cheapdeep_ops.guard.rules.book import read_rulebook
+    from cheapdeep_ops.guard.rules.hold import held_times
     from cheapdeep_ops.store import counters, grades
 
     until = time()
@@ -117,7 +118,8 @@ def _of_store(settings: Settings, tried: Sequence[float], *, period_s: float, ro
             sums = counters.summed(connection, **wanted, scope=route)
             first = counters.first_second(connection, **wanted, scope=route)
             minutes_since = counters.minutes_since(connection)
-            graded = grades.confidences(connection, grader_version(settings), **wanted, scope=route)
+            held = held_times(connection, rulebook.rules).spans
+            graded = grades.confidences(connection, grader_version(settings), **wanted, scope=route, held=held)
             # Hours are too long for the windows of rules, so alerts begin with the first minute.
             rerun_from = max(wanted["since"], float(minutes_since))
             resolution_s = counters.resolution_s(connection, since=rerun_from, until=until)

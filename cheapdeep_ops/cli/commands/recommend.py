@@ -89,13 +89,16 @@ def _of_store(
     from cheapdeep_ops.guard.backtest.direct_classes import direct_classes
     from cheapdeep_ops.guard.backtest.recommend import evenly_sampled
     from cheapdeep_ops.guard.grading.version import grader_version
+    from cheapdeep_ops.guard.rules.book import read_rulebook
+    from cheapdeep_ops.guard.rules.hold import held_times
     from cheapdeep_ops.store import counters, grades
 
-    until = time()
+    until, rules = time(), read_rulebook(settings.rules_file).rules
     period: dict[str, Any] = {"since": until - period_s, "until": until}
     with opened(settings) as store, store.reading() as connection:
         sums = counters.summed(connection, **period, scope=route)
-        graded = grades.confidences(connection, grader_version(settings), **period, scope=route)
+        held = held_times(connection, rules).spans
+        graded = grades.confidences(connection, grader_version(settings), **period, scope=route, held=held)
         direct = direct_classes(
             counters.grouped(connection, ("route", "input_class"), CLASS_COUNTERS, **period, scope=route)
         )

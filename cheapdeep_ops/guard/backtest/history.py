@@ -1,6 +1,6 @@
 """Evaluates rules again over the counters and grades in the store."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,7 +48,8 @@ class History:
         `rules_not_run` are those of kinds without a history, and those whose limit is not set. `grades_read` counts the
         grades that a rule read, including those from before the period.
         """
-        past = self._past()
+        rules = list(rules)
+        past = self._past(rules)
         replays = [(rule, kind_of(rule).replay(rule, past)) for rule in rules]
         run = [(rule, replay) for rule, replay in replays if replay is not None]
         transitions = [each for rule, replay in run for each in self._transitions(rule, replay)]
@@ -59,11 +60,11 @@ class History:
             "grades_read": max((replay.history.grades_read for _, replay in run), default=0),
         }
 
-    def _past(self) -> RecordedPast:
+    def _past(self, rules: Sequence[Rule]) -> RecordedPast:
         period, grader = self.period, grader_version(self.settings)
         return RecordedPast(
-            store=self.store, settings=self.settings, grader=grader, since=period.since, counted=period.counted,
-            until=period.until, route=period.route, resolution_s=period.resolution_s,
+            store=self.store, settings=self.settings, rules=rules, grader=grader, since=period.since,
+            counted=period.counted, until=period.until, route=period.route, resolution_s=period.resolution_s,
         )  # fmt: skip
 
     def _transitions(self, rule: Rule, replay: RuleBacktest) -> list[dict[str, Any]]:

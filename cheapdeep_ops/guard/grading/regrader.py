@@ -89,11 +89,11 @@ class Regrader:
             kept = anchors.kept(connection)
             new = anchors.stored(connection) - kept
         wanted: list[str] = []
-        for label in (Grade.CORRECT, Grade.INCORRECT):
+        for label in _LABELS:
             of_label = [call_id for call_id, each in labels.items() if each is label]
             # Those that are kept stay: normal was learned on them.
             held = [call_id for call_id in of_label if call_id in kept]
-            room = max((most + (label is Grade.INCORRECT)) // 2 - len(held), 0)
+            room = max(_most_of(label, most) - len(held), 0)
             wanted += [call_id for call_id in reversed(of_label) if call_id in new][:room]
         if wanted:
             self._store.transact(lambda connection: anchors.keep(connection, wanted, now=now))
@@ -130,5 +130,17 @@ def retain_anchors(store: Store, settings: Settings, now: float) -> int:
 
 
 def _first(labels: Mapping[str, Grade], kept: Collection[str], most: int) -> list[str]:
-    """The newest kept anchors, at most `most`."""
-    return [call_id for call_id in reversed(list(labels)) if call_id in kept][:most]
+    """The newest kept anchors, at most half of `most` of each label: with few of one, nothing is known of it."""
+    newest = [call_id for call_id in reversed(list(labels)) if call_id in kept]
+    of_labels = {
+        label: [call_id for call_id in newest if labels[call_id] is label][: _most_of(label, most)] for label in _LABELS
+    }
+    return [call_id for of_label in of_labels.values() for call_id in of_label]
+
+
+_LABELS: Final = (Grade.CORRECT, Grade.INCORRECT)
+
+
+def _most_of(label: Grade, most: int) -> int:
+    """The largest number of kept anchors with this label, if `most` are kept in all."""
+    return (most + (label is Grade.INCORRECT)) // 2

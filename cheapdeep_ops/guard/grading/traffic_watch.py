@@ -22,8 +22,13 @@ _NAME: Final = "traffic"
 BLOCK_S: Final = 300
 """The length of a block in seconds; one with too few calls goes on."""
 
-MIN_CALLS: Final = 50
-"""The fewest calls in a block."""
+MIN_CALLS: Final = 150
+"""The fewest calls in a block, so that chance moves its histogram less than a change that matters.
+
+In a simulation the confidence of a tenth of all calls moved. Blocks of 50 calls never showed it, because the histogram
+follows a change that is not noticed soon. Blocks of 100, 150, 200 and 300 calls showed it after 1,300, 900, 800 and 900
+calls. Twice as many base escalations took 275 calls with blocks of 50, and 450 with blocks of 150.
+"""
 
 _SETTLED_S: Final = 60
 """A block is read so many seconds after its end, when routers have flushed it."""

@@ -26,6 +26,10 @@ class HeldTimes:
         """Whether a grade that was made at this Unix time does not count."""
         return any(since <= graded_at < until for since, until in self.spans)
 
+    def begun(self, now: float) -> "HeldTimes":
+        """Those that had begun at `now` (Unix time)."""
+        return HeldTimes(spans=[span for span in self.spans if span[0] <= now])
+
     @property
     def last_end(self) -> float:
         """The end of the last of these times, which may lie ahead (Unix time); minus infinity without any."""

@@ -103,11 +103,12 @@ class RecordedPast:
     """The stored counters and grades of one route, or of all routes, in `(since, until]` (Unix time).
 
     Counters begin at `counted`, and have an entry for each `resolution_s` seconds. `grader` is the one whose grades
-    count.
+    count, and `rules` are all of the rules file.
     """
 
     store: Store
     settings: Settings
+    rules: Sequence[Rule] = ()
     grader: GraderVersion
     since: float
     counted: float

@@ -8,6 +8,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.rules.confidence_separation.detection import SeparationReading, finding_of, kinds_in
 from cheapdeep_ops.guard.rules.confidence_separation.rule import GateRule
+from cheapdeep_ops.guard.rules.hold import read_hold
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader
 from cheapdeep_ops.guard.rules.model import AlertState, Finding, ScopedAlert
 from cheapdeep_ops.store import counters, grades, route_labels
@@ -58,10 +59,15 @@ def _readings(rule: GateRule, context: ReaderContext) -> dict[str, SeparationRea
 def _grades(rule: GateRule, context: ReaderContext, route: str, version: int) -> list[tuple[float, bool]]:
     """The latest grades of a route that count: confidence, and whether the answer is wrong."""
     since, until, cache = context.now - rule.max_age, context.now, context.cache
+    # A grader that has changed says nothing of what confidence is worth.
+    hold = context.shared(read_hold)
     # Rules on false confidence have read most routes' grades already.
     complete = cache.complete(route, version=version, max_age=rule.max_age)
     if complete is not None:
         counting = (each for each in complete if since <= each.called_at < until and each.shows_confidence)
-        return [(each.confidence, each.incorrect) for each in islice(counting, rule.max_grades)]
-    read = partial(grades.confidences, context.connection, cache.grader, since=since, until=until, scope=route)
+        unheld = (each for each in counting if not hold.covers(each.at))
+        return [(each.confidence, each.incorrect) for each in islice(unheld, rule.max_grades)]
+    read = partial(
+        grades.confidences, context.connection, cache.grader, since=since, until=until, scope=route, held=hold.spans
+    )
     return [(confidence, wrong) for confidence, wrong, _ in read(limit=rule.max_grades)]

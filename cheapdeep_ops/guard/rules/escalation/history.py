@@ -11,13 +11,13 @@ from typing import Final
 
 from cheapdeep_ops.guard.rules.escalation.detection import BurstCap, SecondOfCalls, level_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
-from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
+from cheapdeep_ops.guard.rules.escalation.variation import Minutes, Variation, learned_until, variation_until
 from cheapdeep_ops.guard.rules.escalation.windows import (
     EscalationWindows,
     Past,
     ReadCounts,
     calls_of,
-    past_until,
+    reach_of,
     rows_since,
     windows_of,
 )
@@ -77,7 +77,9 @@ class EscalationHistory:
         self._minutes = minutes
         self._windows = EscalationWindows(rule=rule, until=0.0, seconds={}, over={})
         self._past: Past | None = None
+        self._variation = Variation()
         self._learned_at = -math.inf
+        """The end of the minutes from which the variation was learned."""
         self._alerts: dict[str, list[tuple[float, float]]] = {}
         self._bounds: dict[str, BurstCap] = {}
         self._known_until = 0.0
@@ -102,18 +104,23 @@ class EscalationHistory:
 
     def _past_at(self, now: float) -> Past | None:
         """The minutes before the seconds at `now`, read anew for each minute; None if minutes are not read."""
-        until = past_until(self._rule, now)
+        since, until = reach_of(self._rule, now)
         if self._minutes is None or (self._past is not None and until == self._past.until):
             return self._past
-        if self._past is not None and now - self._learned_at < LEARNED_EVERY_S:
-            variation = self._past.variation
-        else:
-            minutes = calm(self._minutes(until - LEARNED_FROM_S, until), self._alerts, joint=ALL_ROUTES)
-            variation, self._learned_at = Variation(minutes, rule=self._rule, limit=self._limit), now
-        since = math.ceil((now - self._rule.reach) / MINUTE_S) * MINUTE_S
+        learned_at = learned_until(self._rule, now)
+        if learned_at != self._learned_at:
+            self._variation = variation_until(
+                learned_at, self._minutes_of, self._alerts, rule=self._rule, limit=self._limit
+            )
+            self._learned_at = learned_at
         reached = self._minutes(since, until) if since < until else {}
-        self._past = Past(until=until, minutes=reached, variation=variation)
+        self._past = Past(until=until, minutes=reached, variation=self._variation)
         return self._past
+
+    def _minutes_of(self, since: float, until: float, routes: Collection[str] | None) -> Minutes:
+        """The minutes of `routes`, or of all if that is None."""
+        minutes = self._minutes(since, until) if self._minutes is not None else {}
+        return minutes if routes is None else {route: minutes[route] for route in routes if route in minutes}
 
     def _take_in(self, scope: str, seconds: Iterable[SecondOfCalls]) -> None:
         bound = self._bounds.setdefault(scope, BurstCap(self._rule, self._limit))

@@ -13,8 +13,14 @@ from cheapdeep_ops.guard.rules.escalation.cost import storm_consequence
 from cheapdeep_ops.guard.rules.escalation.detection import level_of, storm_signal
 from cheapdeep_ops.guard.rules.escalation.explanation import storm_cause
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
-from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, LEARNED_FROM_S, Variation, calm
-from cheapdeep_ops.guard.rules.escalation.windows import CountsByRoute, LongWindow, Past, past_until, windows_of
+from cheapdeep_ops.guard.rules.escalation.variation import LEARNED_EVERY_S, Variation, learned_until, variation_until
+from cheapdeep_ops.guard.rules.escalation.windows import (
+    CountsByRoute,
+    LongWindow,
+    Past,
+    reach_of,
+    windows_of,
+)
 from cheapdeep_ops.guard.rules.interface import ReaderContext, SignalReader, has_left_interval
 from cheapdeep_ops.guard.rules.model import Finding, ScopedAlert, Transition
 from cheapdeep_ops.guard.rules.rule_text import Payload
@@ -22,7 +28,6 @@ from cheapdeep_ops.store import counters, incidents, route_labels
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.second_counts import SecondCounts, merged
 from cheapdeep_ops.units import DAY_S, MINUTE_S
-from cheapdeep_ops.values import ALL_ROUTES
 
 
 class EscalationReader(SignalReader):
@@ -113,8 +118,10 @@ class _Source:
 
     def past(self) -> Past:
         """The minutes that windows may reach back to, and the variance of calm ones."""
-        variation = self._cached_for(LEARNED_EVERY_S, (self._rule.alert, "variation"), self._now, self._variation)
-        past = self._cached_for(MINUTE_S, (self._rule.alert, "past"), self._now, self._reached)
+        # By the times that they are about, and not by the time of reading: a restart must change nothing.
+        learned_at, (_, until) = learned_until(self._rule, self._now), reach_of(self._rule, self._now)
+        variation = self._cached_for(LEARNED_EVERY_S, (self._rule.alert, "variation"), learned_at, self._variation)
+        past = self._cached_for(MINUTE_S, (self._rule.alert, "past"), until, self._reached)
         return replace(past, variation=variation)
 
     def cached(self, rests_on: object, scope: str, compute: Callable[[], LongWindow]) -> LongWindow:
@@ -123,8 +130,7 @@ class _Source:
 
     def _reached(self) -> Past:
         """The minutes before the seconds, of routes with too few calls in the long window, as far back as needed."""
-        until = past_until(self._rule, self._now)
-        since = math.ceil((self._now - self._rule.reach) / MINUTE_S) * MINUTE_S
+        since, until = reach_of(self._rule, self._now)
         if since >= until:
             return Past(until=until, minutes={})
         recent = counters.by_second(self._connection, since=until, until=self._now)
@@ -137,31 +143,29 @@ class _Source:
                 begins[max(_reach(hours, enough), since)].append(route)
         minutes: dict[str, list[SecondCounts]] = {}
         for begin, routes in begins.items():
-            minutes |= self._minutes(routes, begin, until)
+            minutes |= self._minutes(begin, until, routes)
         return Past(until=until, minutes=self._shown(minutes))
 
     def _variation(self) -> Variation:
         """What is known of the variance of calm minutes."""
-        until = past_until(self._rule, self._now)
-        since, day = until - LEARNED_FROM_S, until - DAY_S
-        minutes = counters.by_minute(self._connection, since=since, until=until)
+        until = learned_until(self._rule, self._now)
         alerts: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-        for scope, begin, end in incidents.since_of(self._connection, rule=self._rule.alert, since=day):
+        for scope, begin, end in incidents.since_of(self._connection, rule=self._rule.alert, since=until - DAY_S):
             alerts[scope].append((begin, math.inf if end is None else end))
-        # After a storm the calm minutes are those before it.
-        disturbed = {scope for scope, spans in alerts.items() if any(end > since for _, end in spans)}
-        routes = set(minutes) if ALL_ROUTES in disturbed else disturbed & set(minutes)
-        minutes |= self._minutes(sorted(routes), day, until)
-        return Variation(calm(self._shown(minutes), alerts, joint=ALL_ROUTES), rule=self._rule, limit=self._limit)
+        return variation_until(until, self._minutes, alerts, rule=self._rule, limit=self._limit, shown=self._shown)
 
-    def _minutes(self, routes: Sequence[str], since: float, until: float) -> dict[str, list[SecondCounts]]:
+    def _minutes(self, since: float, until: float, routes: Collection[str] | None) -> dict[str, list[SecondCounts]]:
+        """The minutes of `routes`, or of all if that is None."""
+        if routes is None:
+            return counters.by_minute(self._connection, since=since, until=until)
         minutes: dict[str, list[SecondCounts]] = {}
+        routes = list(routes)
         for start in range(0, len(routes), _ROUTES_TOGETHER):
             some = routes[start : start + _ROUTES_TOGETHER]
             minutes |= counters.by_minute(self._connection, since=since, until=until, routes=some)
         return minutes
 
-    def _shown(self, counted: Mapping[str, list[SecondCounts]]) -> CountsByRoute:
+    def _shown(self, counted: Mapping[str, Sequence[SecondCounts]]) -> CountsByRoute:
         return route_labels.by_shown_route(self._connection, counted, most=self._most, add=merged)
 
 

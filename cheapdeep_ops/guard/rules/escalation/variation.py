@@ -1,7 +1,7 @@
 """How much a route's minutes varied in calm times, learned from the minutes before; pure."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -9,13 +9,14 @@ from cheapdeep_ops.guard.rules.escalation.detection import SecondOfCalls, climb_
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
 from cheapdeep_ops.guard.statistics.dispersion import dispersion
 from cheapdeep_ops.store.second_counts import SecondCounts
-from cheapdeep_ops.units import HOUR_S, MINUTE_S
+from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
+from cheapdeep_ops.values import ALL_ROUTES
 
 LEARNED_FROM_S: Final = 3.0 * HOUR_S
 """How many seconds before now it is learned from. More would say little of the present traffic."""
 
 LEARNED_EVERY_S: Final = 600.0
-"""How long it is used before it is learned again."""
+"""How long it is used before it is learned again: at multiples of this, so that all guards learn at one time."""
 
 MIN_MINUTES: Final = 60
 """The fewest calm minutes with calls; with fewer, counts vary as those of independent calls."""
@@ -26,13 +27,19 @@ _BEFORE_S: Final = 900.0
 Alerts = Mapping[str, Sequence[tuple[float, float]]]
 """The start and the end of alerts (Unix times), by scope."""
 
+Minutes = Mapping[str, Sequence[SecondCounts]]
+"""The counts of minutes by route, oldest first."""
+
+ReadMinutes = Callable[[float, float, Collection[str] | None], Minutes]
+"""Takes since and until (Unix times of whole minutes), and routes or None for all; returns the minutes in between."""
+
 
 class Variation:
     """The dispersion of some routes' calls together, from counts of calm minutes by route, oldest first."""
 
     def __init__(
         self,
-        minutes: Mapping[str, Sequence[SecondCounts]] | None = None,
+        minutes: Minutes | None = None,
         *,
         rule: StormRule | None = None,
         limit: float | None = None,
@@ -79,9 +86,43 @@ class Variation:
         return [minute for minute in minutes if minute[0] < begin]
 
 
-def calm(
-    minutes: Mapping[str, Sequence[SecondCounts]], alerts: Alerts, *, joint: str
-) -> dict[str, Sequence[SecondCounts]]:
+def past_until(rule: StormRule, now: float) -> float:
+    """The end of the minutes that windows at `now` may reach back to; the seconds since then are counted singly."""
+    return float((int(now) - rule.windows.long) // MINUTE_S * MINUTE_S)
+
+
+def learned_until(rule: StormRule, now: float) -> float:
+    """The end of the minutes from which the variation that counts at `now` is learned.
+
+    It depends on the time alone. So guards that began at different times, and a backtest, use equal ones.
+    """
+    return past_until(rule, now) // LEARNED_EVERY_S * LEARNED_EVERY_S
+
+
+def variation_until(
+    until: float,
+    read: ReadMinutes,
+    alerts: Alerts,
+    *,
+    rule: StormRule,
+    limit: float | None,
+    shown: Callable[[Minutes], Minutes] = lambda minutes: minutes,
+) -> Variation:
+    """What the calm minutes before `until` tell (see `learned_until`); `shown` maps their routes to those evaluated."""
+    since, day = until - LEARNED_FROM_S, until - DAY_S
+    # What it is first used for comes then: a guard that starts later must not know of later alerts.
+    first_used = until + rule.windows.long
+    known = {scope: [span for span in spans if span[0] < first_used] for scope, spans in alerts.items()}
+    minutes = dict(read(since, until, None))
+    # After a storm the calm minutes are those before it.
+    disturbed = {scope for scope, spans in known.items() if any(end > since for _, end in spans)}
+    routes = set(minutes) if ALL_ROUTES in disturbed else disturbed & set(minutes)
+    if routes:
+        minutes |= read(day, until, sorted(routes))
+    return Variation(calm(shown(minutes), known, joint=ALL_ROUTES), rule=rule, limit=limit)
+
+
+def calm(minutes: Minutes, alerts: Alerts, *, joint: str) -> dict[str, Sequence[SecondCounts]]:
     """The minutes of each route that lie outside its alerts, and outside those of the scope `joint`."""
 
     def is_calm(minute: SecondCounts, spans: Iterable[tuple[float, float]]) -> bool:

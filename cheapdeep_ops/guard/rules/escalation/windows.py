@@ -10,7 +10,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.rules.escalation.detection import DetectorRun, SecondOfCalls, WindowReading, climb_of
 from cheapdeep_ops.guard.rules.escalation.rule import StormRule
-from cheapdeep_ops.guard.rules.escalation.variation import Variation
+from cheapdeep_ops.guard.rules.escalation.variation import Variation, past_until
 from cheapdeep_ops.guard.statistics.intervals import Proportion
 from cheapdeep_ops.store.second_counts import SecondCounts, together
 from cheapdeep_ops.units import MINUTE_S
@@ -202,9 +202,13 @@ def windows_of(
     return EscalationWindows(rule=rule, until=until, seconds=both, over=over, variation=past.variation, cached=cached)
 
 
-def past_until(rule: StormRule, now: float) -> float:
-    """The end of the minutes that windows at `now` may reach back to; the seconds since then are counted singly."""
-    return float((int(now) - rule.windows.long) // MINUTE_S * MINUTE_S)
+def reach_of(rule: StormRule, now: float) -> tuple[float, float]:
+    """The begin and the end of the minutes that windows may reach back to, from `now` until the next minute begins.
+
+    They depend on the time alone: at each time, every guard and a backtest count the calls of one period singly.
+    """
+    until = past_until(rule, now)
+    return math.ceil((until + rule.windows.long - rule.reach) / MINUTE_S) * MINUTE_S, until
 
 
 def calls_of(entries: Iterable[SecondCounts]) -> list[SecondOfCalls]:

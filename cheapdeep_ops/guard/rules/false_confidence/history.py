@@ -1,7 +1,8 @@
 """A quality rule over recorded data: grades are read one after another, as they became known.
 
 It runs the guard's tests over the guard's grades: those that were chosen at the time, under the raises and suspicions
-of that time. The store does not record when the grader had a problem, so unlike the guard it does not wait then.
+of that time. As in the guard, no grade counts that was made while the grader had changed. The store does not record
+when the grader had another problem, so unlike the guard it does not wait then.
 """
 
 from bisect import insort
@@ -30,6 +31,7 @@ from cheapdeep_ops.guard.rules.false_confidence.detection import (
     level_of,
 )
 from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
+from cheapdeep_ops.guard.rules.hold import HeldTimes, held_times
 from cheapdeep_ops.guard.rules.interface import RecordedPast, RuleBacktest
 from cheapdeep_ops.guard.rules.model import AlertState, Level, ScopedAlert
 from cheapdeep_ops.store import grades
@@ -39,6 +41,8 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 _READ_TOGETHER: Final = 5_000
 """How many grades one query reads."""
+
+_NEVER: Final = HeldTimes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +69,19 @@ class GradeHistory:
     """A quality rule's grades up to a moment: the latest of each route, and the first until its baseline is learned."""
 
     def __init__(
-        self, rule: QualityRule, known: Iterable[DecidedGrade], *, limit: float | None, learned: LearnedBaselines
+        self,
+        rule: QualityRule,
+        known: Iterable[DecidedGrade],
+        *,
+        limit: float | None,
+        learned: LearnedBaselines,
+        held: HeldTimes = _NEVER,
     ) -> None:
         self.grades_read = 0
         self.is_known = False
         self._rule = rule
         self._limit = limit
+        self._held = held
         self._upcoming = iter(known)
         self._next = next(self._upcoming, None)
         self._now = 0.0
@@ -107,6 +118,8 @@ class GradeHistory:
         since = (alert.since if fires else self._resolved_at.get(alert.scope)) or 0.0
         alarms = self._alarms(routes, fires=fires)
         test = self._tested(alert.scope, alarms, fires=fires, since=since)
+        if self._held.covers(self._now):
+            return Level.NO_DATA
         counting = self._counting(alarms, since) if fires else []
         alarm = joint_alarm_level(alarms, (each.route for each in counting))
         level = level_of(self._rule, test, counting, alarm, fires=fires)
@@ -124,6 +137,8 @@ class GradeHistory:
 
     def _read(self, grade: DecidedGrade) -> None:
         self.grades_read += 1
+        if self._held.covers(grade.at):
+            return
         self._baselines.setdefault(grade.route, Baseline(scope=grade.route, since=0.0))
         latest = self._latest[grade.route]
         # Grades do not come in the order of calls; the latest calls are kept, as in the guard.
@@ -137,10 +152,20 @@ class GradeHistory:
     def _keep_first(self, grade: DecidedGrade) -> None:
         """Keep the grades of the first calls, as many as a baseline is learned from."""
         baseline = self._baselines[grade.route]
-        if baseline.rate is None and grade.called_at > baseline.since:
-            first = self._first.setdefault(grade.route, [])
+        if baseline.rate is None and grade.called_at > self._learns_after(baseline):
+            first = self._first_of(grade.route)
             insort(first, grade, key=_called)
             del first[self._rule.normal_grades :]
+
+    def _first_of(self, route: str) -> list[DecidedGrade]:
+        """The first grades of a route that its baseline may be learned from now."""
+        after = self._learns_after(self._baselines[route])
+        self._first[route] = [each for each in self._first.get(route, ()) if each.called_at > after]
+        return self._first[route]
+
+    def _learns_after(self, baseline: Baseline) -> float:
+        # As in the guard: grades before and after a hold would be of two graders.
+        return max(baseline.since, self._held.begun(self._now).last_end)
 
     def _forget_old(self) -> None:
         # All routes together are evaluated only once there are two; grades that are too old by then do not count.
@@ -162,7 +187,7 @@ class GradeHistory:
             return baseline
         if fires and not baseline.author:
             return None
-        first = [each for each in self._first.get(route, ()) if each.called_at <= self._now + AHEAD_S]
+        first = [each for each in self._first_of(route) if each.called_at <= self._now + AHEAD_S]
         learned_now = learned_from(self._rule, first, baseline, now=self._now)
         if learned_now is not None:
             self._baselines[route] = learned_now
@@ -215,21 +240,25 @@ def replay(rule: QualityRule, past: RecordedPast) -> RuleBacktest | None:
         return None
     begin = past.since - rule.max_age
     # At the start of the period, grades as old as max_age still count.
-    learned, known = _learned(rule, past, begin), _known(past, begin)
+    with past.store.reading() as connection:
+        held = held_times(connection, past.rules)
+    learned, known = _learned(rule, past, begin, held), _known(past, begin)
     first = next(known, None)
-    history = GradeHistory(rule, chain(() if first is None else (first,), known), limit=limit, learned=learned)
+    known = chain(() if first is None else (first,), known)
+    history = GradeHistory(rule, known, limit=limit, learned=learned, held=held)
     # Before the first grade nothing can happen, so those evaluations are left out.
     start = past.until if first is None else max(begin, first.at - past.settings.evaluate_every_s)
     return RuleBacktest(history=history, begin=start)
 
 
-def _learned(rule: QualityRule, past: RecordedPast, begin: float) -> LearnedBaselines:
+def _learned(rule: QualityRule, past: RecordedPast, begin: float, held: HeldTimes) -> LearnedBaselines:
     """The baselines at `begin`, and the grades from which the missing ones are learned."""
     with past.store.reading() as connection:
         stored = grades.baselines(connection, past.grader)
         routes = {name for name in grades.counts(connection) if past.route in {ALL_ROUTES, name}}
         before = as_of({name: baseline for name, baseline in stored.items() if name in routes}, begin)
-        since = {name: before.known[name].since if name in before.known else 0.0 for name in routes}
+        held_until = held.begun(begin).last_end
+        since = {name: max(before.known[name].since if name in before.known else 0.0, held_until) for name in routes}
         read = partial(grades.oldest, connection, grader=past.grader, known_by=begin, limit=rule.normal_grades)
         first = {name: read(route=name, since=since[name]) for name in routes}
     return replace(before, first=first)
