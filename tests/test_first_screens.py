@@ -147,7 +147,8 @@ def state(store):
         alert("EscalationStorm", f"a-route-with-a-rather-long-name-{n}", state="firing", incident_id=n)
         for n in range(1, 8)
     ]
-    watchers = {**found["watchers"], "guards": 1, "guard_last_seen": NOW - 3}
+    watchers = {**found["watchers"], "guards": 1, "guard_last_seen": NOW - 3, "evaluated_at": NOW - 3}
+    watchers["evaluates"] = True
     return {**found, "alerts": [*calm, *firing], "watchers": watchers}
 
 
@@ -173,11 +174,16 @@ def test_the_status_of_many_routes_fits_a_small_terminal_with_alerts_first(state
 
 
 @pytest.mark.parametrize(
-    ("seen", "says"),
-    [(None, "No guard runs on this store"), (NOW - 300, "The guard was last seen 5 min ago: no rule is evaluated")],
+    ("guards", "last", "says"),
+    [
+        (0, None, "No guard runs on this store: run"),
+        (0, NOW - 300, "No guard runs on this store (last evaluation 5 min ago): run"),
+        (1, None, "A guard runs but has not evaluated yet: see"),
+        (2, NOW - 300, "A guard runs but has not evaluated for 5 min: see the log of cheapdeep-ops serve"),
+    ],
 )
-def test_a_guard_that_is_away_comes_before_all_else(state, seen, says):
-    watchers = {**state["watchers"], "guard_last_seen": seen}
+def test_a_guard_that_does_not_evaluate_comes_before_all_else(state, guards, last, says):
+    watchers = {**state["watchers"], "guards": guards, "evaluated_at": last, "evaluates": False}
     assert lines_of(screen({**state, "watchers": watchers}, lines=SCREEN_LINES))[0].startswith(says)
 
 

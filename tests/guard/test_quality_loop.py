@@ -600,7 +600,7 @@ def test_status_report_and_metrics_show_the_grader_and_what_is_normal(school):
     assert found["graded"] == 300
     assert found["grader_cost_usd"] == pytest.approx(300 * (10 * 5 + 25) / 1e6)
     collector = FleetCollector(
-        school.store, settings=school.settings, rulebook=read_rulebook(), guard=school.guard, jobs=dict,
+        school.store, settings=school.settings, rulebook=read_rulebook(), jobs=dict,
         clock=school.clock,
     )  # fmt: skip
     shown = page(collector).decode()

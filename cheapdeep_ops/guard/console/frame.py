@@ -13,7 +13,8 @@ from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.console.moment import LiveMoment
 from cheapdeep_ops.guard.console.session import author
 from cheapdeep_ops.guard.formatting import plain, without_markup
-from cheapdeep_ops.guard.reports.liveness import evaluated_at, stale_after_s
+from cheapdeep_ops.guard.reports.liveness import stale_after_s
+from cheapdeep_ops.store.processes import evaluated_at
 
 PRODUCT: Final = "cheapdeep_ops"
 _LINKS: Final = {
