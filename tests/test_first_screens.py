@@ -62,12 +62,12 @@ def test_five_figures_are_compared_with_the_period_before_and_chance_is_said(sto
     low, high = before["escalation_change"]
     assert 0 < low < 350 / 1_200 - 0.1 < high
     shown = figures(found)
-    assert list(shown) == ["saving", "calls", "cost of a call", "escalation", "false confidence"]
+    assert list(shown) == ["saving", "calls", "cost of a call", "escalation", "false-confident rate"]
     assert (shown["saving"].value, shown["saving"].change, shown["saving"].tone) == ("$1.30", "-$1.70", "worse")
     assert (shown["calls"].change, shown["calls"].before) == ("+20.0%", "1,000")
     assert (shown["cost of a call"].change, shown["cost of a call"].tone) == ("+95.8%", "worse")
     assert (shown["escalation"].change, shown["escalation"].tone) == ("+19.2 points", "worse")
-    assert shown["false confidence"].beside == "no shipped answer was graded"
+    assert shown["false-confident rate"].beside == "no shipped answer was graded"
     assert saving_line(found) == "Saved $1.30 of $6.00 (21.7%), estimated from the length of the cheap answers"
 
 

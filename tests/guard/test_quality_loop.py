@@ -98,7 +98,7 @@ def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(schoo
     assert any(line.startswith("Cause: input class tariffs: ") for line in details(started))
     assert any("of its confident answers are wrong" in line for line in details(started))
     assert "examples" not in started
-    assert "of the confident answers of route support are wrong" in headline(started)
+    assert "the false-confident rate of route support is " in headline(started)
     assert any("0.8 -> 0.9" in line for line in details(started))
     school.teach(400, 0.04, seed=2)
     assert acts(school)[1:] == [("release", "support", CLIMBING, True)]

@@ -219,7 +219,7 @@ def _grader(grader: GraderState, now: float) -> str:
     return f"{grader['state']}{why}; {grader['waiting']:,} samples wait, {last}, {spent}"
 
 
-_ROUTES: Final = ("route", "threshold", "escalates at base", "wrong among confident", "normal")
+_ROUTES: Final = ("route", "threshold", "escalates at base", "false-confident rate", "normal")
 
 
 def _routes(rows: Sequence[Sequence[str]]) -> Table:
@@ -279,7 +279,7 @@ def _short_signal(signal: Signal) -> str:
     """A signal without its interval, which the table of routes has."""
     if signal.get("why") or signal.get("limit") is None or not signal.get("n") or signal.get("rate") is None:
         return _signal(signal)
-    of_what = " escalate" if "actual_rate" in signal else " wrong" if "shipped_rate" in signal else ""
+    of_what = " escalate" if "actual_rate" in signal else " false-confident" if "shipped_rate" in signal else ""
     return f"{percent(signal['rate'])}{of_what}, limit {percent(signal['limit'])}, n {signal['n']:,}"
 
 

@@ -15,7 +15,7 @@ from cheapdeep_ops.guard.report_types.state import Present
 from cheapdeep_ops.guard.reports.costs import call_figures
 from cheapdeep_ops.guard.reports.quality import rates_by_route
 from cheapdeep_ops.guard.reports.status import present
-from cheapdeep_ops.store import counters, incidents, route_labels
+from cheapdeep_ops.store import counters, incidents, policies, route_labels
 from cheapdeep_ops.store.counts import RouteCounts, Sums
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S, HOUR_S
@@ -61,9 +61,15 @@ def overview_of(context: ConsoleContext) -> Overview:
             for each in firing
             if each["incident_id"] is not None
         ]
+        settings = context.settings
+        book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         cards = tuple(
             incident_card(
-                incident, active, alert=alert, chart=chart_of(connection, context.settings, incident, now=now)
+                incident,
+                active,
+                alert=alert,
+                chart=chart_of(connection, incident, now=now),
+                pin_scope=book.pin_scope(incident["scope"]),
             )
             for alert, incident in known[:MOST_CARDS]
         )

@@ -69,7 +69,7 @@ _CONFIDENCE_EDGES: Final = (49, 59, 69, 79, 84, 89, 94, 98, 100)
 """Upper edges in hundredths. Models state hundredths, so 0.79 is the largest value below 0.8."""
 
 _FALSE_CONFIDENCE: Final = (
-    (names.FLEET_FALSE_CONFIDENT, "Share of wrong answers among shipped ones, calls of 24 hours, by the grader"),
+    (names.FLEET_FALSE_CONFIDENT, "False-confident rate of the calls of 24 hours, by the grader"),
     (names.FLEET_FALSE_CONFIDENT_LOW, "Lower bound of its 95% interval"),
     (names.FLEET_FALSE_CONFIDENT_HIGH, "Upper bound of its 95% interval"),
     (names.FLEET_FALSE_CONFIDENT_GRADES, "Grades behind that share"),
