@@ -273,3 +273,35 @@ def test_watch_waits_for_a_store_shows_it_says_when_it_is_gone_and_ends_on_ctrl_
         assert "Traceback" not in terminal.seen
     finally:
         terminal.close()
+
+
+@pytest.mark.thorough
+def test_watch_gives_the_terminal_back_on_sigterm(store, store_url):
+    terminal = Terminal("watch", "--every", "0.5", CHEAPDEEP_STORE_URL=store_url)
+    try:
+        terminal.until("No guard runs on this store")
+        terminal.process.terminate()
+        terminal.until("\x1b[?1049l")
+        assert terminal.process.wait(60) == -signal.SIGTERM
+        terminal.until("\x1b[?25h")
+        assert "Traceback" not in terminal.seen
+    finally:
+        terminal.close()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "command",
+    ["status", "status --json", "report", "report --markdown", "report --json", "incidents", "watch", "threshold show"],
+)
+def test_a_pipe_that_its_reader_has_left_ends_a_command_without_a_traceback(command, store, store_url):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "cheapdeep_ops", *command.split()], stdout=theirs, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "CHEAPDEEP_STORE_URL": store_url}, timeout=300, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, "")
