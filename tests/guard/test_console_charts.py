@@ -23,7 +23,7 @@ def test_no_label_covers_another_however_close_the_incidents_are(times, most, is
     for (at, text), lane in zip(labels, found, strict=True):
         left = at / 3_600 * charts._NARROWEST
         width = len(text) * charts._LETTER
-        left -= width / 2 if is_centred else 0
+        left -= width * (1 if at > charts._NEAR_THE_END * 3_600 else 0.5) if is_centred else 0
         if lane is None:
             assert all(end > left - charts._SPACE for end in placed.values()), "there was room"
             assert len(placed) == most

@@ -18,6 +18,9 @@ _LETTER, _SPACE, _LANE = 8, 6, 14
 _NARROWEST: Final = 250
 """Pixels between the ends of the axis of time, on a phone."""
 
+_NEAR_THE_END: Final = 0.85
+"""The share of the axis from where on the label of a change would not find place to the right of its line."""
+
 _AREA_LANES, _LINE_LANES = 6, 2
 """How many labels of incidents, and of changes, find place one above another; the list below a chart has all."""
 
@@ -185,13 +188,15 @@ def lanes(
 ) -> list[int | None]:
     """For each label at a time, oldest first, the lane in which it covers no other; None if all lanes are taken.
 
-    `span` is the time from the left to the right end of the chart. Labels begin at their time, or lie around it.
+    `span` is the time from the left to the right end of the chart. Labels begin at their time, or lie around it; near
+    the right end these end there.
     """
     length = max(span[1] - span[0], 1e-9)
     ends, found = [-1.0] * most, list[int | None]()
     for at, text in labels:
         width = (len(text) * _LETTER + _SPACE) / _NARROWEST
-        left = (at - span[0]) / length - (width / 2 if is_centred else 0)
+        share = (at - span[0]) / length
+        left = share - (width * (1.0 if share > _NEAR_THE_END else 0.5) if is_centred else 0.0)
         lane = next((number for number, end in enumerate(ends) if end <= left), None)
         if lane is not None:
             ends[lane] = left + width
@@ -204,7 +209,7 @@ def _marked(line: Options, marks: Marks, since: float, until: float) -> Options:
     span = (since, until)
     lines = [(each.at, _label_of(each)) for each in marks.changes]
     changes = [
-        _change(each, lane)
+        _change(each, lane, is_near_end=each.at - since > _NEAR_THE_END * (until - since))
         for each, lane in zip(marks.changes, lanes(lines, span, most=_LINE_LANES, is_centred=True), strict=True)
     ]
     starts = [(each.since, f"#{each.incident}") for each in marks.incidents]
@@ -221,9 +226,9 @@ def _label_of(mark: Mark) -> str:
     return f"{'pinned' if mark.is_human else 'threshold'} {mark.threshold:g}"
 
 
-def _change(mark: Mark, lane: int | None) -> Options:
+def _change(mark: Mark, lane: int | None, *, is_near_end: bool) -> Options:
     label = {"formatter": _label_of(mark), "color": GREY, "position": "end", "distance": 2 + _LANE * (lane or 0)}
-    label["show"] = lane is not None
+    label |= {"show": lane is not None, "align": "right" if is_near_end else "center"}
     return {"xAxis": mark.at * 1000, "label": label, "lineStyle": {"color": GREY, "type": "solid", "width": 1}}
 
 
@@ -235,7 +240,8 @@ def _area(span: Span, until: float, lane: int | None) -> list[Options]:
 
 
 def _chart(series: Series, lines: list[Options], marks: Marks, *, most: float | None = None, unit: str = "") -> Options:
-    first, last = (series["points"][index]["at"] * 1000 for index in (0, -1))
+    # To the end of the period: the last step begins before what may be marked in it.
+    first, last = series["points"][0]["at"] * 1000, series["until"] * 1000
     label, grid = {"color": GREY}, {"splitLine": {"lineStyle": {"color": FAINT_LINES}}}
     height = {"axisLabel": {**label, "formatter": f"{{value}}{unit}"}, **grid}
     names = [line["name"] for line in lines if line["name"]]
