@@ -203,6 +203,7 @@ async def test_an_incident_offers_to_release_the_pin_in_force_and_only_that(town
     await user.should_see("Released: the rules decide again")
     assert changes_of(town)[0] == ("unpin", "support", "ann", "it is over")
     town.do(release, route="*", **said)
+    await user.should_see("0.9 on support; else 0.8")
     await user.should_not_see(marker="release-pin-incident-1")
 
 
