@@ -13,7 +13,7 @@ from cheapdeep_ops.units import DAY_S
 STORM = [0.5] * 20
 HOSTILE = "<!channel> `x` *y*\n<https://evil|z> &"
 PINNED = "The threshold of route old has been pinned at 0.85 for 1 day, by ann: trial *y*"
-RELEASED = "Rules do not move a pinned threshold. To end a pin: cheapdeep-ops threshold release --route NAME --why TEXT"
+RELEASED = "Rules do not move a pinned threshold. To end a pin: cheapdeep-ops threshold release --route NAME"
 ANN = {"author": "ann", "why": "on it"}
 
 

@@ -76,8 +76,7 @@ def open_incidents(connection: Connection, alerts: Iterable[StoredAlert]) -> dic
 
 
 def last_ticket_at(connection: Connection, settings: Settings, now: float) -> float | None:
-    """When the last ticket or digest of tickets was sent within `digest_every_s`; None if none was, or without digests.
-    """
+    """When the last ticket or digest of tickets was sent within `digest_every_s`; None if none was."""
     if not settings.digest_every_s:
         return None
     sent = incidents.start_messages_since(connection, now - settings.digest_every_s)

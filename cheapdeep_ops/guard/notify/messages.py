@@ -238,7 +238,7 @@ def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
         by = f"by {label(pin['author'])}: {label(pin['why'], _LONGEST_QUOTE)}"
         yield f"The threshold of {where} has been pinned at {pin['threshold']:g} for {since}, {by}"
     if payload.get("pins"):
-        yield "Rules do not move a pinned threshold. To end a pin: cheapdeep-ops threshold release --route NAME --why TEXT"
+        yield "Rules do not move a pinned threshold. To end a pin: cheapdeep-ops threshold release --route NAME"
 
 
 def _number(payload: Payload) -> str:

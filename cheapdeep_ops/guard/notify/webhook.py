@@ -10,7 +10,8 @@ The body is one JSON object in UTF-8. These keys stay as they are while `version
 - `details`: further lines of plain text for people, such as the cause; their words may change.
 - `links`: objects with `name` and `url`; empty if no address is set.
 - of an incident also what `IncidentJson` has; of a digest `since`, `count`, `incidents` (each an `IncidentJson`, at
-  most 20) and `pins` (of thresholds, at most 20); of a receipt `since`, `until` and `receipt`, with the keys of `cheapdeep-ops report --json`.
+  most 20) and `pins` (old pins of thresholds, at most 20); of a receipt `since`, `until` and `receipt`, with the keys
+  of `cheapdeep-ops report --json`.
 
 It never contains a question or an answer; it contains routes as callers name them.
 Times are Unix seconds; rates are from 0 to 1, with intervals of 95%.
