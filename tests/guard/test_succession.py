@@ -105,6 +105,17 @@ def test_a_receiver_of_another_name_goes_on_with_the_message_that_stands_there(d
         assert deliveries.queue_state(connection)["receivers"].keys() == {"payments"}
 
 
+@pytest.mark.parametrize("spelt", ["ops", "id"])
+def test_another_spelling_of_a_channel_is_the_same_channel(desk, slack, spelt):
+    desk.restart(OPS)
+    desk.say(FIRING)
+    desk.deliver()
+    desk.restart({**OPS, "slack_channel": slack.channels.id_of("#ops") if spelt == "id" else spelt})
+    desk.say(RESOLVED)
+    desk.deliver(60)
+    assert desk.states() == [("#ops", "resolved")]
+
+
 def test_a_message_in_a_channel_that_is_left_is_brought_to_its_end_there(desk, slack):
     desk.restart({"name": "payments", "slack_channel": "#payments"})
     desk.say(FIRING)

@@ -38,7 +38,7 @@ def hand_over(
     """
 
     def heir_of(place: Place) -> str | None:
-        at = [name for name, target in targets.items() if target and target == place.target]
+        at = [name for name, target in targets.items() if _is_at(place, target)]
         heirs = sorted(at, key=lambda name: not wants(name, place.payload))
         return next((name for name in heirs if not places.is_heard(connection, name, place)), None)
 
@@ -56,6 +56,11 @@ def hand_over(
         if place in found:
             known.add((heir, place.incident_id))
     return known
+
+
+def _is_at(place: Place, target: str) -> bool:
+    """Whether `target` is the address of a place; a channel of Slack has a name, with or without `#`, and an id."""
+    return target != "" and (target == place.channel or target.lstrip("#") == place.target.lstrip("#"))
 
 
 class FormerPlaces:
