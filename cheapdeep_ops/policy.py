@@ -63,6 +63,11 @@ class PolicyBook:
         scopes = [self.scopes[name] for name in names if name in self.scopes]
         return _effective(scopes, base=self.base, raised=self.raised)
 
+    def pin_scope(self, route: str) -> str | None:
+        """The scope whose pin is in force for `route`: its own, or all routes; None if none is."""
+        pinned = (name for name in (route, ALL_ROUTES) if name in self.scopes and self.scopes[name].pin is not None)
+        return next(pinned, None)
+
     def admits(self, name: Name) -> bool:
         """Whether calls of `name` count under it; False if no store admits any."""
         return self.admitted is not None and name in self.admitted.called

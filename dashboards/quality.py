@@ -29,8 +29,8 @@ def _line(value: float, name: str, where: str) -> str:
 
 HEADLINES = (
     stat_panel(
-        "Top false confidence",
-        "The highest share of wrong answers among those shipped, of the chosen routes and the calls of 24 hours, in "
+        "Top false-confident rate",
+        "The highest share of shipped answers that are wrong, of the chosen routes and the calls of 24 hours, in "
         "the judge's eyes and uncorrected. Read it with its interval and what is normal below: of few grades it says "
         "little. Unknown: no grades, or the grader is down.",
         gauge(names.FLEET_FALSE_CONFIDENT, "", where=ROUTE),
@@ -40,7 +40,7 @@ HEADLINES = (
     ),
     stat_panel(
         "Grades, 24 hours",
-        "How many grades the rates of false confidence rest on, of the chosen routes. Below some hundred only a large "
+        "How many grades the false-confident rates rest on, of the chosen routes. Below some hundred only a large "
         "climb can be seen; `cheapdeep-ops report` says how soon which one would be.",
         f"sum({gauge(names.FLEET_FALSE_CONFIDENT_GRADES, 'route', where=ROUTE)})",
         unit="locale",
@@ -87,8 +87,8 @@ HEADLINES = (
 
 FALSE_CONFIDENCE = (
     lines(
-        "False confidence by route",
-        "Share of wrong answers among those shipped, calls of the last 24 hours at every point, in the judge's eyes "
+        "False-confident rate by route",
+        "Share of shipped answers that are wrong, calls of the last 24 hours at every point, in the judge's eyes "
         "and uncorrected. A gap: no decided grade in 24 hours, or the grader was down; unknown is never drawn as "
         "zero.",
         {"{{route}}": gauge(names.FLEET_FALSE_CONFIDENT, "route", where=ROUTE)},
@@ -98,7 +98,7 @@ FALSE_CONFIDENCE = (
         many=True,
     ),
     lines(
-        "False confidence of $one, with its 95% interval and what is normal",
+        "False-confident rate of $one, with its 95% interval and what is normal",
         "The same of one route between its 95% bounds, what was normal when it was learned, and the number of grades "
         "it rests on (right axis). A lower bound above normal is a climb, or will soon be called one; a rate above "
         "normal within a wide band is a hint. Normal is missing until it is learned, from 200 grades.",
@@ -240,8 +240,8 @@ JUDGE = (
 
 BOARD: Dashboard = board(
     "quality",
-    "False confidence with its interval and what is normal, the evidence of a climb, what confidence is worth, and "
-    "whether the judge can be believed.",
+    "The false-confident rate with its interval and what is normal, the evidence of a climb, what confidence is worth, "
+    "and whether the judge can be believed.",
     [*HEADLINES, *FALSE_CONFIDENCE, *CONFIDENCE, *JUDGE],
     variables=[one_of("one", "Details of", f"label_values({GRADES}{{{ROUTE}}}, route)")],
 )

@@ -11,7 +11,7 @@ from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0")
@@ -32,10 +32,19 @@ class CommandError(Exception):
 
 
 class Page:
-    """The one tab that is open."""
+    """A tab; `port` is where its browser is driven."""
 
-    def __init__(self, socket: Any) -> None:
-        self._socket, self._ids = socket, count(1)
+    def __init__(self, socket: Any, port: str) -> None:
+        self._socket, self._port, self._ids = socket, port, count(1)
+
+    @contextmanager
+    def another(self) -> Iterator["Page"]:
+        """Another tab of this browser, with its cookies."""
+        request = Request(f"http://127.0.0.1:{self._port}/json/new?about:blank", method="PUT")
+        with urlopen(request) as answer:
+            tab = json.load(answer)
+        with _driven(tab) as socket:
+            yield Page(socket, self._port)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """One command of the protocol, and its result."""
@@ -118,11 +127,16 @@ def faults_of(page: Page) -> list[list[str]]:
     return [each for each in found if each[0] in {"serious", "critical"}]
 
 
+def _driven(tab: dict[str, Any]) -> Any:
+    """The connection over which a tab is driven."""
+    from websockets.sync.client import connect  # noqa: PLC0415 - comes with the extra `console`
+
+    return connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None, compression=None)
+
+
 @contextmanager
 def browsing(executable: str, folder: Path) -> Iterator[Page]:
     """A tab of a browser of its own, which ends with it."""
-    from websockets.sync.client import connect  # noqa: PLC0415 - comes with the extra `console`
-
     command = [executable, *_OPTIONS, f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
@@ -131,8 +145,8 @@ def browsing(executable: str, folder: Path) -> Iterator[Page]:
         port = line.split("127.0.0.1:")[1].split("/")[0]
         with urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
             (tab,) = [each for each in json.load(answer) if each["type"] == "page"]
-        with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None, compression=None) as socket:
-            yield Page(socket)
+        with _driven(tab) as socket:
+            yield Page(socket, port)
     finally:
         process.terminate()
         process.wait(60)

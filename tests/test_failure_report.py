@@ -7,10 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from cheapdeep_ops.cli import main
-from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector, page
-from cheapdeep_ops.guard.notify.log import LogSender
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry import names
@@ -79,8 +77,7 @@ def test_the_api_answers_as_the_command_prints(capsys, store, store_url):
 
 def metrics_page(store, store_url):
     settings, clock = Settings(store_url=store_url), FrozenClock(0.0)
-    guard = Guard(store, settings=settings, rulebook=read_rulebook(), senders={"log": LogSender()}, started_at=0.0)
-    collector = FleetCollector(store, settings=settings, rulebook=read_rulebook(), guard=guard, jobs=dict, clock=clock)
+    collector = FleetCollector(store, settings=settings, rulebook=read_rulebook(), jobs=dict, clock=clock)
     return page(collector).decode()
 
 

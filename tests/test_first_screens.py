@@ -62,12 +62,12 @@ def test_five_figures_are_compared_with_the_period_before_and_chance_is_said(sto
     low, high = before["escalation_change"]
     assert 0 < low < 350 / 1_200 - 0.1 < high
     shown = figures(found)
-    assert list(shown) == ["saving", "calls", "cost of a call", "escalation", "false confidence"]
+    assert list(shown) == ["saving", "calls", "cost of a call", "escalation", "false-confident rate"]
     assert (shown["saving"].value, shown["saving"].change, shown["saving"].tone) == ("$1.30", "-$1.70", "worse")
     assert (shown["calls"].change, shown["calls"].before) == ("+20.0%", "1,000")
     assert (shown["cost of a call"].change, shown["cost of a call"].tone) == ("+95.8%", "worse")
     assert (shown["escalation"].change, shown["escalation"].tone) == ("+19.2 points", "worse")
-    assert shown["false confidence"].beside == "no shipped answer was graded"
+    assert shown["false-confident rate"].beside == "no shipped answer was graded"
     assert saving_line(found) == "Saved $1.30 of $6.00 (21.7%), estimated from the length of the cheap answers"
 
 
@@ -147,7 +147,8 @@ def state(store):
         alert("EscalationStorm", f"a-route-with-a-rather-long-name-{n}", state="firing", incident_id=n)
         for n in range(1, 8)
     ]
-    watchers = {**found["watchers"], "guards": 1, "guard_last_seen": NOW - 3}
+    watchers = {**found["watchers"], "guards": 1, "guard_last_seen": NOW - 3, "evaluated_at": NOW - 3}
+    watchers["evaluates"] = True
     return {**found, "alerts": [*calm, *firing], "watchers": watchers}
 
 
@@ -173,11 +174,16 @@ def test_the_status_of_many_routes_fits_a_small_terminal_with_alerts_first(state
 
 
 @pytest.mark.parametrize(
-    ("seen", "says"),
-    [(None, "No guard runs on this store"), (NOW - 300, "The guard was last seen 5 min ago: no rule is evaluated")],
+    ("guards", "last", "says"),
+    [
+        (0, None, "No guard runs on this store: run"),
+        (0, NOW - 300, "No guard runs on this store (last evaluation 5 min ago): run"),
+        (1, None, "A guard runs but has not evaluated yet: see"),
+        (2, NOW - 300, "A guard runs but has not evaluated for 5 min: see the log of cheapdeep-ops serve"),
+    ],
 )
-def test_a_guard_that_is_away_comes_before_all_else(state, seen, says):
-    watchers = {**state["watchers"], "guard_last_seen": seen}
+def test_a_guard_that_does_not_evaluate_comes_before_all_else(state, guards, last, says):
+    watchers = {**state["watchers"], "guards": guards, "evaluated_at": last, "evaluates": False}
     assert lines_of(screen({**state, "watchers": watchers}, lines=SCREEN_LINES))[0].startswith(says)
 
 
@@ -267,3 +273,35 @@ def test_watch_waits_for_a_store_shows_it_says_when_it_is_gone_and_ends_on_ctrl_
         assert "Traceback" not in terminal.seen
     finally:
         terminal.close()
+
+
+@pytest.mark.thorough
+def test_watch_gives_the_terminal_back_on_sigterm(store, store_url):
+    terminal = Terminal("watch", "--every", "0.5", CHEAPDEEP_STORE_URL=store_url)
+    try:
+        terminal.until("No guard runs on this store")
+        terminal.process.terminate()
+        terminal.until("\x1b[?1049l")
+        assert terminal.process.wait(60) == -signal.SIGTERM
+        terminal.until("\x1b[?25h")
+        assert "Traceback" not in terminal.seen
+    finally:
+        terminal.close()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "command",
+    ["status", "status --json", "report", "report --markdown", "report --json", "incidents", "watch", "threshold show"],
+)
+def test_a_pipe_that_its_reader_has_left_ends_a_command_without_a_traceback(command, store, store_url):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "cheapdeep_ops", *command.split()], stdout=theirs, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "CHEAPDEEP_STORE_URL": store_url}, timeout=300, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, "")

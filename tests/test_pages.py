@@ -69,7 +69,9 @@ def test_markdown_has_every_figure_and_tables_of_even_width(found):
     text = markdown_receipt(*found)
     assert text.startswith("# Saved $")
     assert (
-        text.index("| false confidence |") < text.index("## 2 incidents, 2 still open") < text.index("## All figures")
+        text.index("| false-confident rate |")
+        < text.index("## 2 incidents, 2 still open")
+        < text.index("## All figures")
     )
     assert "| triage model | claude-haiku-4-5 |" in text
     assert "## What confidence is worth" in text

@@ -163,7 +163,7 @@ def test_a_change_is_marked_where_it_concerns_the_plot_and_says_what_it_was():
     assert marks(rates, "path", "up")[0].findtext("title") == change_words(change(scope="a"))
     assert [len(marks(rates, "path", kind)) for kind in ("up", "down")] == [1, 1]
     for scope, ups in {"all routes": 1, "route a": 1, 'route x<script>alert(1)</script>"&': 0}.items():
-        assert len(marks(figure(found, f"Wrong among shipped, {scope}"), "path", "up")) == ups
+        assert len(marks(figure(found, f"False-confident rate, {scope}"), "path", "up")) == ups
 
 
 def test_false_confidence_has_its_levels_and_the_description_says_them():
@@ -173,7 +173,7 @@ def test_false_confidence_has_its_levels_and_the_description_says_them():
     ]
     normal = {"rate": 0.05, "alarm_level": 0.1}
     found = trends([point(0)], objective=0.2, quality={"a": {"points": points, "normal": normal}})
-    quality = figure(found, "Wrong among shipped, route a")
+    quality = figure(found, "False-confident rate, route a")
     assert [len(marks(quality, "path", kind)) for kind in ("normal", "alarm", "limit", "whisker")] == [1, 1, 1, 1]
     told = quality.findtext("svg/desc")
     assert told.startswith("9 grades. Rate: 10.0% at first, 10.0% at last")
@@ -181,7 +181,7 @@ def test_false_confidence_has_its_levels_and_the_description_says_them():
     without = trends([point(0)], quality={"a": {"points": points[:1], "normal": None}})
     titles = [each.findtext("h3") for each in whole(without)]
     assert titles, "the others are drawn"
-    assert not [title for title in titles if title.startswith("Wrong among")], "without a grade it would be empty"
+    assert not [title for title in titles if title.startswith("False-confident")], "without a grade it would be empty"
 
 
 def test_reasons_have_share_interval_and_count_and_names_stay_names():

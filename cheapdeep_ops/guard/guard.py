@@ -95,7 +95,7 @@ class Guard:
         """
 
         def beat(connection: Connection) -> None:
-            # The guard that evaluates beats with its evaluations, so that its heartbeat shows that it evaluates.
+            # The guard that evaluates beats with its evaluations, so that routers notice one that hangs.
             if not self._leases[EVALUATE].is_held:
                 processes.beat(connection, self._heartbeat(now))
 
@@ -154,8 +154,10 @@ class Guard:
             units += Announcer(connection, evaluation, settings=self._settings, now=now).run()
         revision = evaluation.revision
         # Groups keep transactions short, so that routers can write between them.
-        for group in groups(units):
-            work = partial(self._commit, group=group, revision=revision, now=now)
+        in_order = list(groups(units))
+        for number, group in enumerate(in_order, 1):
+            is_last = number == len(in_order)
+            work = partial(self._commit, group=group, revision=revision, now=now, is_last=is_last)
             if lease.store.transact(work) is not Commit.DONE:
                 _log.info("policies, incidents or silences changed during an evaluation: the next one decides again")
                 return False
@@ -164,15 +166,18 @@ class Guard:
                 _log.info("%s", step_text(step))
         return True
 
-    def _commit(self, connection: Connection, *, group: Collection[Unit], revision: int, now: float) -> Commit:
-        """Store a group of changes, if the revision is unchanged."""
+    def _commit(
+        self, connection: Connection, *, group: Collection[Unit], revision: int, now: float, is_last: bool
+    ) -> Commit:
+        """Store a group of changes, if the revision is unchanged; with the last one, that the evaluation is done."""
         processes.beat(connection, self._heartbeat(now))
-        if not group:
-            return Commit.DONE
         # Optimistic concurrency: the evaluation read this revision.
-        if not revisions.advance_from(connection, revision):
+        if group and not revisions.advance_from(connection, revision):
             return Commit.OUTDATED
-        store_group(connection, group, self._settings, self._cache.grader, now)
+        if group:
+            store_group(connection, group, self._settings, self._cache.grader, now)
+        if is_last:
+            processes.mark_evaluated(connection, self.process, at=now)
         return Commit.DONE
 
     def deliver(self, now: float) -> int:

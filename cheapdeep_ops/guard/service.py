@@ -36,7 +36,7 @@ from cheapdeep_ops.guard.lifecycle_check import check_models
 from cheapdeep_ops.guard.notify.receivers import receivers_of, senders_for
 from cheapdeep_ops.guard.notify.sender import Sender
 from cheapdeep_ops.guard.outages import OutageLog
-from cheapdeep_ops.guard.reports.liveness import stale_after_s
+from cheapdeep_ops.guard.reports.liveness import is_stale
 from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.slack_actions.clicks import Clicks
@@ -159,7 +159,6 @@ class Service:
             self.store,
             settings=settings,
             rulebook=rulebook,
-            guard=self.guard,
             jobs=lambda: dict(self._jobs),
             clock=self._clock,
         )
@@ -351,13 +350,15 @@ class Service:
 
     def _missing(self) -> str:
         """Why the guard is not ready; empty if it is ready."""
-        last, limit_s = self.guard.last_evaluation, stale_after_s(self._settings.evaluate_every_s)
+        last = self.guard.last_evaluation
         if last is None:
             return "no evaluation yet, or another guard holds the lease"
-        age_s = self._clock() - last
+        now = self._clock()
+        age_s = now - last
         if age_s < -_CLOCK_TOLERANCE_S:
             return f"the last evaluation lies {duration(-age_s)} in the future: the clock was set back"
-        return "" if age_s <= limit_s else f"the last evaluation is {duration(age_s)} old"
+        is_late = is_stale(last, now, evaluate_every_s=self._settings.evaluate_every_s)
+        return f"the last evaluation is {duration(age_s)} old" if is_late else ""
 
 
 def _try(what: str, work: Callable[[], object], until: float) -> None:

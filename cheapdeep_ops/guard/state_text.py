@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from cheapdeep_ops.guard.formatting import LabelStyle, moment, percent, plain, rate, timestamp
+from cheapdeep_ops.guard.formatting import LabelStyle, duration, moment, percent, plain, rate, timestamp
 from cheapdeep_ops.guard.report_types.outcomes import Outcomes, RouteOutcomes
 from cheapdeep_ops.guard.report_types.state import Normal, ScopePolicy, Silence
 
@@ -66,3 +66,20 @@ def outcomes_words(outcomes: Outcomes) -> str:
 def _busiest(outcomes: Outcomes) -> Sequence[tuple[str, RouteOutcomes]]:
     """The routes with most outcomes."""
     return sorted(outcomes["by_route"].items(), key=lambda item: (-item[1]["n"], item[0]))[:_SHOWN_ROUTES]
+
+
+def blindness_text(needed: int, blind_s: float | None) -> str:
+    """What it means to have a normal learned again, as a question.
+
+    The route needs so many grades, which takes `blind_s` seconds at the last day's pace; None: unknown.
+    """
+    # A pace of no grades tells no time.
+    lasts = (
+        "for an unknown time, because the last day has no grades"
+        if blind_s is None
+        else f"about {duration(blind_s)} at the last day's pace"
+    )
+    return (
+        f"The route is blind until {needed} of its answers are graded again: {lasts}. "
+        "Until then, no alert says that its answers get worse. Is this not a problem?"
+    )

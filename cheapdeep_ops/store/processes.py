@@ -16,12 +16,13 @@ __all__ = [
     "beat",
     "clock_of",
     "dropped",
+    "evaluated_at",
     "last_seen",
     "late",
+    "mark_evaluated",
     "mark_stopped",
     "processes",
     "running_guards",
-    "seen_at",
     "store_time",
 ]
 
@@ -46,10 +47,15 @@ def last_seen(connection: Connection, kind: Kind) -> float | None:
     return seen
 
 
-def seen_at(connection: Connection, process: str) -> float | None:
-    """When this process last wrote a heartbeat (Unix time); None if it never did."""
-    seen: float | None = connection.execute(select(_PROCESS.c.seen_at).where(_PROCESS.c.process == process)).scalar()
-    return seen
+def mark_evaluated(connection: Connection, process: str, *, at: float) -> None:
+    """Note that this guard has evaluated all rules, and that the last changes are stored with this note."""
+    connection.execute(update(_PROCESS).where(_PROCESS.c.process == process).values(evaluated_at=at))
+
+
+def evaluated_at(connection: Connection) -> float | None:
+    """When a guard last evaluated all rules, and stored what it found (Unix time); None if none ever did."""
+    last: float | None = connection.execute(select(func.max(_PROCESS.c.evaluated_at))).scalar()
+    return last
 
 
 def store_time(connection: Connection) -> StoreTime:

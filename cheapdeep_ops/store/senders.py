@@ -72,7 +72,7 @@ class Flush:
 
 
 class FleetState(NamedTuple):
-    """What routers follow: all policies, and when the acting guard last evaluated (Unix time), None: never.
+    """What routers follow: all policies, and when a guard last evaluated (Unix time), None: never.
 
     `admitted_version` is the version of the admitted names. `store` changes when the store may lack what it had.
     """
@@ -168,7 +168,7 @@ def _stored_flush(store: DirectStore, identity: Identity) -> int:
 
 
 def read_fleet(store: DirectStore) -> FleetState:
-    """All stored policies, and when the acting guard last evaluated. Raises StoreError."""
+    """All stored policies, and when a guard last evaluated. Raises StoreError."""
     rows = store.read(_fleet_query(store.dialect))
     evaluated_at, version, server = rows[0][:_BEFORE_POLICY]
     policies = [StoredPolicy(*row[_BEFORE_POLICY:]) for row in rows if row[_BEFORE_POLICY] is not None]
@@ -179,12 +179,7 @@ def read_fleet(store: DirectStore) -> FleetState:
 
 @cache
 def _fleet_query(dialect: str) -> str:
-    process, lease = table_name(dialect, "process"), table_name(dialect, "lease")
-    # Only the holder of the lease evaluates, and each evaluation ends with its heartbeat.
-    evaluated = (
-        f"SELECT max(p.seen_at) AS seen FROM {process} AS p JOIN {lease} AS l ON l.holder = p.process "  # noqa: S608 - our names
-        "WHERE l.name = 'evaluate'"
-    )
+    evaluated = f"SELECT max(evaluated_at) AS seen FROM {table_name(dialect, 'process')}"  # noqa: S608 - our names
     return (
         f"SELECT seen, {version_query(dialect)}, {recording.identity_query(dialect)}, "  # noqa: S608 - our names
         f"{', '.join(StoredPolicy._fields)} FROM ({evaluated}) AS guard "

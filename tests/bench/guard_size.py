@@ -283,11 +283,8 @@ def evaluations(table: Table, path: Path, size: argparse.Namespace, settings: Se
 def metrics(table: Table, settings: Settings, now: float, part: str, scrapes: int) -> None:
     """The metrics page, scraped every 15 seconds."""
     rulebook, store = read_rulebook(), Store(settings.store_url)
-    guard = Guard(store, settings=settings, rulebook=rulebook, senders={"log": LogSender()}, started_at=now)
     times = iter(now + 15 * number for number in range(1_000))
-    collector = FleetCollector(
-        store, settings=settings, rulebook=rulebook, guard=guard, jobs=dict, clock=lambda: next(times)
-    )
+    collector = FleetCollector(store, settings=settings, rulebook=rulebook, jobs=dict, clock=lambda: next(times))
     for number in range(scrapes):
         table.measure(f"{part}, scrape {number + 1}", lambda: page(collector))
     store.close()

@@ -275,9 +275,7 @@ def parts_of(store: Store, settings: Settings, now: float) -> Mapping[str, Calla
     rulebook = read_rulebook()
     guard = Guard(store, settings=settings, rulebook=rulebook, senders={"log": LogSender()}, started_at=now)
     ticks = iter(now + 5 * number for number in range(10_000))
-    collector = FleetCollector(
-        store, settings=settings, rulebook=rulebook, guard=guard, jobs=dict, clock=lambda: now + 1
-    )
+    collector = FleetCollector(store, settings=settings, rulebook=rulebook, jobs=dict, clock=lambda: now + 1)
     # The figures of a page need no access rights.
     context = ConsoleContext(store=store, settings=settings, clock=lambda: now, access=None)  # type: ignore[arg-type]
 

@@ -180,9 +180,7 @@ def read(url: str, made: int, meters: set[str], *, now: float) -> Reading:
     guard = Guard(store, settings=settings, rulebook=rulebook, senders={"log": LogSender()}, started_at=now)
     guard.step(now)
     evaluation_s = min(_cpu_s(partial(guard.step, now + 5 * number)) for number in range(1, 1 + _EVALUATIONS))
-    collector = FleetCollector(
-        store, settings=settings, rulebook=rulebook, guard=guard, jobs=dict, clock=lambda: now + 5
-    )
+    collector = FleetCollector(store, settings=settings, rulebook=rulebook, jobs=dict, clock=lambda: now + 5)
     text = page(collector).decode()
     page_s = min(_cpu_s(partial(page, collector)) for _ in range(2))
     with store.reading() as connection:

@@ -105,7 +105,7 @@ class Fleet:
             make_grader=lambda _: grader, started_at=START,
         )  # fmt: skip
         self.collector = FleetCollector(
-            self.store, settings=self.settings, rulebook=rulebook, guard=self.guard, jobs=lambda: self.jobs,
+            self.store, settings=self.settings, rulebook=rulebook, jobs=lambda: self.jobs,
             clock=self.clock,
         )  # fmt: skip
         self._provider = MeterProvider([PrometheusMetricReader()], shutdown_on_exit=False)

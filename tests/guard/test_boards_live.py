@@ -86,7 +86,7 @@ def watched(make_school, tmp_path):
     school = make_school()
     jobs = Counter({("evaluate", "done"): 0, ("deliver", "done"): 0})
     collector = FleetCollector(
-        school.store, settings=school.settings, rulebook=read_rulebook(), guard=school.guard, jobs=lambda: jobs,
+        school.store, settings=school.settings, rulebook=read_rulebook(), jobs=lambda: jobs,
         clock=school.clock,
     )  # fmt: skip
     api = make_api(school.store, settings=school.settings, collector=collector, is_ready=lambda: "", clock=school.clock)

@@ -13,13 +13,16 @@ from pydantic import SecretStr
 from cheapdeep_ops.access.token_file import with_token, without_token
 from cheapdeep_ops.access.token_writer import change
 from cheapdeep_ops.access.tokens import Role, Token, hash_of
+from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.formatting import plain
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.incidents.attention import active_silences
+from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.service import NO_CONSOLE, Service
 from cheapdeep_ops.store import incidents, labels, policies
+from cheapdeep_ops.store.stories import story
 
 pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev has it")
 
@@ -28,6 +31,7 @@ from nicegui.testing import user_simulation
 from nicegui.testing.general import nicegui_reset_globals
 
 from cheapdeep_ops.guard.console.door import COOKIE, ConsoleDoor
+from cheapdeep_ops.guard.console.incident_text import incident_card, timeline
 from cheapdeep_ops.guard.console.layout import ConsoleContext
 from cheapdeep_ops.guard.console.pages import add_pages
 from cheapdeep_ops.guard.console.session import SESSIONS
@@ -66,13 +70,13 @@ async def visiting(town):
         # A busy machine needs longer than three looks.
         user.should_see = partial(type(user).should_see, user, retries=200)
 
-        async def opened(path, ticks=time.monotonic, patience_s=60.0, **changes):
+        async def opened(path, ticks=time.monotonic, patience_s=60.0, refresh_s=0.02, **changes):
             if changes or not Client.page_routes:
                 settings = town.settings.model_copy(update=changes)
                 access = Access(settings, monotonic=ticks)
                 desk = ConsoleContext(
-                    store=town.store, settings=settings, clock=town.clock, access=access, refresh_s=0.02,
-                    patience_s=patience_s,
+                    store=town.store, settings=settings, clock=town.clock, access=access,
+                    refresh_s=refresh_s, patience_s=patience_s,
                 )  # fmt: skip
                 add_pages(desk)
             await user.open(path)
@@ -146,6 +150,10 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     titles = [each.props["title"] for each in user.find(kind=ui.timeline_entry).elements]
     assert "Threshold 0.8 \u2192 0.9" in titles
     assert "Said: started" in titles
+    with town.store.reading() as connection:
+        entries = timeline(story(connection, 1))
+    assert titles == [each.title for each in entries]
+    assert [each.at for each in entries] == sorted((each.at for each in entries), reverse=True)
 
 
 async def test_figures_of_an_incident_are_those_of_now_and_not_those_of_its_message(town, visit):
@@ -159,6 +167,76 @@ async def test_figures_of_an_incident_are_those_of_now_and_not_those_of_its_mess
     assert now != said
     await user.should_see(now)
     await user.should_not_see(said)
+    # The cost is older than the rate, so it does not stand beside it, and its time does.
+    card = incident_card(incident, alert=alert)
+    assert "cost unknown" in incident_card(incident).figures
+    assert "cost" not in card.figures
+    assert card.facts["Cost"].startswith("Unknown")
+    assert card.facts_at == incident["announced_at"] < card.figures_at == alert["updated_at"]
+    await user.should_see("cause and cost are of")
+
+
+async def test_an_incident_offers_to_release_the_pin_in_force_and_only_that(town, visit):
+    town.run(60, STORM)
+    user = await sign_in(visit, "/policy")
+    await user.should_see("Signed in as ann")
+    user = await visit("/")
+    await user.should_see(marker="pin-threshold-incident-1")
+    await user.should_not_see(marker="release-pin-incident-1")
+    await user.should_not_see("Learn as normal")
+    said = {"author": "bob", "why": "for the release"}
+    town.do(pin, threshold=0.8, route="*", **said)
+    await user.should_see(marker="release-pin-incident-1")
+    user.find(marker="release-pin-incident-1").click()
+    await user.should_see("Release the pin of all routes")
+    town.do(pin, threshold=0.85, route="*", **said)
+    user.find("Release it").click()
+    await user.should_see("the threshold was changed meanwhile, and nothing was done")
+    assert [act for act, *_ in changes_of(town)].count("unpin") == 0
+    town.do(pin, threshold=0.87, route="support", **said)
+    user.find("Cancel").click()
+    await user.should_see("0.87 on support")
+    user.find(marker="release-pin-incident-1").click()
+    await user.should_see("Release the pin of route support")
+    user.find(marker="release-why").type("it is over")
+    user.find("Release it").click()
+    await user.should_see("Released: the rules decide again")
+    assert changes_of(town)[0] == ("unpin", "support", "ann", "it is over")
+    town.do(release, route="*", **said)
+    await user.should_see("0.9 on support; else 0.8")
+    await user.should_not_see(marker="release-pin-incident-1")
+
+
+async def test_false_confidence_is_learned_as_normal_after_a_question_and_only_by_those_who_may(
+    school, visit_school, tmp_path
+):
+    school.learn(400, 0.04)
+    school.teach(200, 0.4, seed=1)
+    path = tmp_path / "tokens.toml"
+    for name, roles in (("reader", {Role.READ}), ("bob", {Role.READ, Role.ACT})):
+        token = Token(name=name, hash=hash_of(name), roles=frozenset(roles))
+        change(path, lambda text, token=token: with_token(text, token), creates=True)
+    known = {"api_tokens_file": path, "api_tokens": (), "refresh_s": 3_600.0}
+    with school.store.reading() as connection:
+        (number,) = [each["id"] for each in incidents.incidents(connection)]
+    for name in ("reader", "bob"):
+        user = await sign_in(visit_school, "/policy", token=name, **known)
+        await user.should_see(f"Signed in as {name} (ann)")
+        user = await visit_school("/")
+        await user.should_see(marker=f"learn-as-normal-incident-{number}")
+        user.find(marker=f"learn-as-normal-incident-{number}").click()
+        await user.should_see("Learn as normal: route support")
+        if name == "reader":
+            await user.should_see("does not have the role act")
+            await user.should_not_see("Learn it")
+    await user.should_see("The route is blind until 200 of its answers are graded again: about ")
+    await user.should_see("Is this not a problem?")
+    user.find(marker="relearn-dialog-why").type("new tariffs")
+    user.find("Learn it").click()
+    await user.should_see("Learning again, from calls that begin now")
+    with school.store.reading() as connection:
+        normal = baselines_of(connection, school.settings)["support"]
+    assert (normal["author"], normal["why"]) == ("bob (ann)", "new tariffs")
 
 
 async def test_every_page_says_when_the_guard_has_stopped_evaluating(town, visit):
@@ -377,7 +455,8 @@ async def test_a_named_token_opens_what_its_role_allows_and_its_revocation_ends_
     user = await sign_in(visit, "/policy", token="never", **known)
     await user.should_see("This token is wrong")
     for name, refusal in (("reader", "does not have the role act"), ("team", "is limited to other routes")):
-        user = await sign_in(visit, "/policy", token=name, **known)
+        # A page whose session ends loads itself again, and here the next page would get that.
+        user = await sign_in(visit, "/policy", token=name, **known, refresh_s=3_600.0)
         await user.should_see(f"Signed in as {name} (ann): this token {refusal}")
         await user.should_not_see(marker="pin-why")
     user = await sign_in(visit, "/policy", token="bob", name="mallory", **known)

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.service import Service
-from cheapdeep_ops.store import incidents, labels, policies
+from cheapdeep_ops.store import incidents, labels, policies, processes
 from tests.browser import faults_of
 from tests.console import serving_console
 
@@ -154,6 +154,8 @@ def test_in_a_browser_data_turn_grey_and_are_called_stale_while_no_guard_evaluat
     grey = "getComputedStyle(document.querySelector('.fades')).filter === 'grayscale(1)'"
     page.wait(f"!({grey})")
     school.clock.advance(300)
+    # A guard whose evaluations fail goes on beating.
+    school.store.transact(lambda connection: processes.beat(connection, school.guard._heartbeat(school.clock())))
     page.see("Stale, 5 min ago")
     page.see("The guard does not evaluate")
     page.wait(grey)
@@ -207,6 +209,10 @@ def test_in_a_browser_an_alert_is_silenced_by_keyboard_alone(school, url, page):
 
 def test_in_a_browser_pages_are_dark_where_asked_narrow_where_needed_and_load_nothing_from_elsewhere(school, url, page):
     school.run(120, STORM)
+    for number in range(199):
+        school.put(0.95, route=f"team-{number:03}-with-a-long-name")
+    school.clock.advance(1)
+    school.look()
     page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     page.send("Emulation.setDeviceMetricsOverride", width=NARROW, height=800, deviceScaleFactor=1, mobile=False)
     for path in ("/", "/charts", "/incidents", "/incidents/1", "/policy"):
@@ -217,3 +223,64 @@ def test_in_a_browser_pages_are_dark_where_asked_narrow_where_needed_and_load_no
         hosts = page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).host)")
         assert hosts
         assert set(hosts) == {url.removeprefix("http://")}
+    page.open(f"{url}/")
+    page.wait("document.querySelectorAll('.q-table tbody tr').length >= 200")
+    assert page.run("document.documentElement.scrollWidth") <= NARROW
+    top = "document.querySelector('.{}').getBoundingClientRect().top"
+    assert page.run(top.format("incidents")) < page.run(top.format("tiles")), "an open incident comes first"
+    page.send("Emulation.setDeviceMetricsOverride", width=1_200, height=800, deviceScaleFactor=1, mobile=False)
+    page.wait(f"{top.format('incidents')} > {top.format('tiles')}")
+
+
+MOVING = """[...document.querySelectorAll('*')].filter(each => {
+  const style = getComputedStyle(each);
+  return style.animationName !== 'none' || style.transitionDuration.split(',').some(each => parseFloat(each) > 0);
+}).length"""
+PRINTED = """(each => [each.ink, each.page, ...each.hidden])({
+  ink: getComputedStyle(document.querySelector('h1')).color,
+  page: getComputedStyle(document.body).backgroundColor,
+  hidden: [...document.querySelectorAll('.pages, .no-print, button, .q-field')].map(
+    each => each.checkVisibility()).filter(Boolean),
+})"""
+
+
+def test_in_a_browser_a_page_is_printed_black_on_white_without_controls_and_moves_only_where_wished(school, url, page):
+    school.run(60, STORM)
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    page.send("Emulation.setEmulatedMedia", features=[dark])
+    page.open(f"{url}/incidents/1")
+    page.see("Escalation storm on support")
+    page.wait("document.body.classList.contains('body--dark')")
+    assert page.run(MOVING) > 0
+    page.send("Emulation.setEmulatedMedia", features=[dark, {"name": "prefers-reduced-motion", "value": "reduce"}])
+    assert page.run(MOVING) == 0
+    ink, *_, shown = page.run(PRINTED)
+    assert (ink, shown) == ("rgb(230, 235, 240)", True)
+    page.send("Emulation.setEmulatedMedia", media="print", features=[dark])
+    assert page.run(PRINTED) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+    assert page.run("document.body.innerText.includes('Escalation storm on support')")
+
+
+def test_in_a_browser_two_tabs_of_one_session_act_at_once_and_see_what_the_other_does(school, url, page):
+    school.run(120, STORM)
+    page.open(f"{url}/policy")
+    sign_in(page)
+    page.see("Signed in as ann")
+    with page.another() as other:
+        other.open(f"{url}/incidents/1")
+        other.see("Signed in: ann")
+        page.open(f"{url}/")
+        page.click("ACKNOWLEDGE")
+        other.click("SILENCE")
+        page.fill("Why", "looking into it")
+        other.fill("Why", "known since noon")
+        page.click("ACKNOWLEDGE IT")
+        other.click("SILENCE IT")
+        for tab in (page, other):
+            tab.see("Acknowledged by ann: looking into it")
+            tab.see("EscalationStorm in route support is silenced by ann: known since noon; until")
+        other.open(f"{url}/policy")
+        other.click("SIGN OUT")
+        other.see("Enter a token of this guard")
+        page.click("PIN THRESHOLD")
+        page.see("Enter a token of this guard")

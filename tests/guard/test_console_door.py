@@ -17,7 +17,7 @@ pytest.importorskip("nicegui", reason="NiceGUI is not installed; the extra dev h
 
 from nicegui import Client
 from nicegui.testing.general import nicegui_reset_globals
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from cheapdeep_ops.guard.console.door import COOKIE, ConsoleDoor, new_cookie
@@ -51,7 +51,7 @@ def url(school, inbox) -> Iterator[str]:
 
 
 def opens(url, *, origin, cookie):
-    """Whether a websocket opens, and else the status that refuses it."""
+    """Whether a websocket opens, and else the status that refuses it, or the code that closes it."""
     headers = {"Cookie": f"{COOKIE}={cookie}"} if cookie else {}
     try:
         with connect(
@@ -60,6 +60,8 @@ def opens(url, *, origin, cookie):
             return socket.recv(timeout=60).startswith("0{")
     except InvalidStatus as refused:
         return refused.response.status_code
+    except ConnectionClosed as closed:
+        return closed.rcvd.code, closed.rcvd.reason
 
 
 def test_a_websocket_needs_the_cookie_of_a_page_and_its_origin(url):
@@ -76,6 +78,14 @@ def test_a_websocket_needs_the_cookie_of_a_page_and_its_origin(url):
     assert opens(url, origin=url, cookie=made.value) is True
     for origin, cookie in ((url, None), (url, "x"), (FOREIGN, made.value), (None, made.value), ("null", made.value)):
         assert opens(url, origin=origin, cookie=cookie) == 403, (origin, cookie)
+    SESSIONS.end(made.value)
+    for dead in (made.value, new_cookie()):
+        closed = opens(url, origin=url, cookie=dead)
+        assert closed == (3000, "this session has ended: load the page again"), "it was given out by no guard that runs"
+        polling = f"{url}{SOCKET.replace('websocket', 'polling')}"
+        assert httpx2.get(polling, headers={"Cookie": f"{COOKIE}={dead}"}, timeout=60).status_code == 403
+    renewed = httpx2.get(f"{url}/", headers={"Cookie": f"{COOKIE}={made.value}"}, timeout=60)
+    assert opens(url, origin=url, cookie=SimpleCookie(renewed.headers["set-cookie"])[COOKIE].value) is True
     polled = httpx2.get(f"{url}{SOCKET.replace('websocket', 'polling')}", timeout=60)
     assert polled.status_code == 403
 
@@ -134,6 +144,36 @@ def test_a_session_ends_unused_and_at_the_sign_out():
     for _ in range(1_001):
         sessions.start(author="x", token_hash="hash")
     assert len(sessions._sessions) == len(sessions._tickets) == 1_000
+
+
+def test_a_visitors_cookie_is_live_while_it_is_used_and_opens_no_session():
+    now = [0.0]
+    sessions = Sessions(lambda: now[0], new_cookie)
+    visitor, other = sessions.visit(), sessions.visit()
+    now[0] += LONGEST_S
+    assert sessions.is_live(visitor)
+    assert sessions.of(visitor) is None
+    now[0] += 1
+    assert (sessions.is_live(visitor), sessions.is_live(other), sessions.is_live(new_cookie())) == (True, False, False)
+    own = sessions.redeem(sessions.start(author="ann", token_hash="hash"), visitor)
+    assert (sessions.is_live(visitor), sessions.is_live(own)) == (False, True)
+    sessions.end(own)
+    assert not sessions.is_live(own)
+    for _ in range(10_001):
+        sessions.visit()
+    assert len(sessions._visitors) == 10_000
+
+
+def test_a_page_whose_session_has_ended_loads_itself_again(url, page):
+    page.open(f"{url}/")
+    page.see("No alert fires.")
+    page.wait("window.did_handshake")
+    page.run("window.isOld = true")
+    SESSIONS._visitors.clear()
+    # NiceGUI itself would load the page again after forty seconds.
+    page.run("window.socket.off('connect_error'), window.socket.disconnect(), window.socket.connect(), 0")
+    page.wait("!window.isOld && window.did_handshake")
+    page.see("No alert fires.")
 
 
 def test_a_cookie_that_others_may_know_never_opens_a_session_and_a_ticket_is_good_once_and_soon(url):

@@ -98,7 +98,7 @@ def test_false_confidence_that_climbs_raises_tells_and_is_let_go_by_grades(schoo
     assert any(line.startswith("Cause: input class tariffs: ") for line in details(started))
     assert any("of its confident answers are wrong" in line for line in details(started))
     assert "examples" not in started
-    assert "of the confident answers of route support are wrong" in headline(started)
+    assert "the false-confident rate of route support is " in headline(started)
     assert any("0.8 -> 0.9" in line for line in details(started))
     school.teach(400, 0.04, seed=2)
     assert acts(school)[1:] == [("release", "support", CLIMBING, True)]
@@ -600,7 +600,7 @@ def test_status_report_and_metrics_show_the_grader_and_what_is_normal(school):
     assert found["graded"] == 300
     assert found["grader_cost_usd"] == pytest.approx(300 * (10 * 5 + 25) / 1e6)
     collector = FleetCollector(
-        school.store, settings=school.settings, rulebook=read_rulebook(), guard=school.guard, jobs=dict,
+        school.store, settings=school.settings, rulebook=read_rulebook(), jobs=dict,
         clock=school.clock,
     )  # fmt: skip
     shown = page(collector).decode()

@@ -330,7 +330,7 @@ def test_reports_show_at_most_the_limit_of_what_was_written_before_it(town):
     assert (shown["route-299"], shown["other"], sum(shown.values())) == (1, 100, 300)
     assert len(status(town.store, town.settings, now)["reach"]) <= 201
     collector = FleetCollector(
-        town.store, settings=town.settings, rulebook=read_rulebook(), guard=town.guard, jobs=dict, clock=town.clock
+        town.store, settings=town.settings, rulebook=read_rulebook(), jobs=dict, clock=town.clock
     )
     lines = [line for line in page(collector).decode().splitlines() if line.startswith("cheapdeep_fleet_calls_total{")]
     assert sum(float(line.split()[-1]) for line in lines) == 300

@@ -78,7 +78,7 @@ def test_a_storm_is_told_and_changes_nothing(school, route_all):
 def test_metrics_tell_what_was_tried(school, route_all):
     route_all([Reply.triage(0.95, "correct", usage=SMALL)] * 4)
     collector = FleetCollector(
-        school.store, settings=school.settings, rulebook=read_rulebook(), guard=school.guard, jobs=dict,
+        school.store, settings=school.settings, rulebook=read_rulebook(), jobs=dict,
         clock=school.clock,
     )  # fmt: skip
     shown = page(collector).decode()

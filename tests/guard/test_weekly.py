@@ -160,11 +160,11 @@ def test_it_says_what_the_receipt_says_and_what_happened(make_school):
     assert whole["saved_usd"] == pytest.approx(
         whole["baseline_cost_usd"] - whole["cost_usd"] - whole["grader_cost_usd"]
     )
-    assert list(said)[:5] == ["Saving", "Calls", "Cost of a call", "Escalation", "False confidence"]
+    assert list(said)[:5] == ["Saving", "Calls", "Cost of a call", "Escalation", "False-confident rate"]
     assert said["Calls"].startswith(f"{whole['calls']:,}, ")
     low, high = whole["escalation_interval"]
     assert said["Escalation"].startswith(f"{whole['escalation_rate']:.1%}, {low:.1%} to {high:.1%}, n 700; at base ")
-    assert f"n {whole['graded']}; by the grader, uncorrected" in said["False confidence"]
+    assert f"n {whole['graded']}; by the grader, uncorrected" in said["False-confident rate"]
     assert "2 incidents, 2 still open:" in lines
     listed = [line for line in lines if line.startswith("\u2022 #")]
     assert len(listed) == len(whole["incident_list"]) == 2

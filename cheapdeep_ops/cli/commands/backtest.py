@@ -181,7 +181,7 @@ def _priced(
 
 def _show(backtested: Mapping[str, Any]) -> None:
     out = output.console()
-    columns = ("threshold", "escalation", "95%", "calls", "false confidence", "95%", "graded", "cost", "saving", "")
+    columns = ("threshold", "escalation", "95%", "calls", "false-confident rate", "95%", "graded", "cost", "saving", "")
     rows = [_row(each) for each in backtested["thresholds"]]
     out.print(output.table(f"Backtest of {backtested['source']}", columns, rows))
     _show_paid(backtested)

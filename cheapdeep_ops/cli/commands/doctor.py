@@ -177,6 +177,8 @@ def _guard(settings: Settings) -> str:
         raise _Problem(f"routers run with base threshold {others}, but the setting here is {settings.base_threshold}")
     if not state["guards"]:
         raise _Problem("no guard has written a heartbeat in the last minute: run cheapdeep-ops serve on the same store")
+    if not state["evaluates"]:
+        raise _Problem("a guard runs, but its evaluations fail or hang: look at the log of cheapdeep-ops serve")
     return f"seen in the last minute: guards {state['guards']}, routers {state['routers']}"
 
 

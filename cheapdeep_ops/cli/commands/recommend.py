@@ -26,7 +26,7 @@ Thresholds = Sequence[Mapping[str, Any]]
 @app.command(rich_help_panel=TRY, epilog=example("recommend --limit 0.02"))
 def recommend(  # noqa: PLR0917 - typer passes options by name
     limit: Annotated[
-        float, typer.Option(help="The largest share of wrong answers among shipped ones, between 0 and 1.")
+        float, typer.Option(help="The largest false-confident rate: the share of shipped answers that are wrong.")
     ],
     certainty: Annotated[float, typer.Option(help="The confidence level of the guarantee, between 0 and 1.")] = 0.95,
     json: Json = False,
@@ -161,7 +161,7 @@ def _show(advice: Mapping[str, Any]) -> None:
         )
         for row in advice["thresholds"]
     ]
-    columns = ("threshold", "escalation", "wrong among shipped", "95% interval", "n")
+    columns = ("threshold", "escalation", "false-confident rate", "95% interval", "n")
     out.print(output.table("Thresholds", columns, rows))
     if advice["auroc"] is not None:
         low, high = map(two_digits, advice["auroc_interval"])

@@ -1,6 +1,7 @@
 """The command `watch`: a live view of `status`."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -37,6 +38,9 @@ def watch(
     settings, watched = Settings(), Watched(every_s=every)
     # A store that hangs must not delay a key or the clock of the view, so it is read beside them.
     threading.Thread(target=_follow, args=(settings, watched), daemon=True, name="watch").start()
+    # The terminal gets its own screen and its cursor back, however the view ends.
+    signal.signal(signal.SIGTERM, _end)
+    is_terminated = False
     try:
         with Live(console=out, screen=True, auto_refresh=False) as live:
             while True:
@@ -44,9 +48,23 @@ def watch(
                 time.sleep(_REDRAWN_EVERY_S)
     except KeyboardInterrupt:
         pass
-    # Not by `sys.exit`, which would wait for a reading that hangs.
+    except _TerminatedError:
+        is_terminated = True
     sys.stdout.flush()
+    if is_terminated:
+        # Who sent the signal sees that this process ended by it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    # Not by `sys.exit`, which would wait for a reading that hangs.
     os._exit(0)
+
+
+class _TerminatedError(Exception):
+    """SIGTERM has come."""
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise _TerminatedError
 
 
 def _follow(settings: Settings, watched: "Watched") -> None:

@@ -119,7 +119,7 @@ def _quality(scope: str, quality: RouteQuality, trends: Trends) -> str:
     if not points:
         return ""
     levels = _levels(quality["normal"], trends["objective"])
-    title = f"Wrong among shipped, {scope_text(scope)}"
+    title = f"False-confident rate, {scope_text(scope)}"
     top = _top([*levels.values(), *(each["false_confident_interval"][1] for each in points)])
     grades = f"{sum(each['graded'] for each in points):,} grades"
     beside = "; ".join(_level_words(kind, levels) for kind in levels) or "What is normal is unknown"

@@ -113,7 +113,7 @@ def panel(snapshot: Snapshot, what: str) -> Panel:
     rows.add_row("calls", f"{snapshot.calls:,} ({a_second:.0f} a second of real time)")
     rows.add_row("escalation at base", _bar(snapshot.base_rate))
     rows.add_row("escalation, actual", _bar(snapshot.actual_rate))
-    rows.add_row("false confidence", f"{percent(snapshot.wrong_rate)} (n {snapshot.graded})")
+    rows.add_row("false-confident rate", f"{percent(snapshot.wrong_rate)} (n {snapshot.graded})")
     rows.add_row("threshold", threshold)
     rows.add_row("alerts", Text(", ".join(snapshot.firing), style="bold red") if snapshot.firing else "none")
     rows.add_row("Slack", Text(snapshot.slack or "nothing yet"))
@@ -128,7 +128,7 @@ def view_for(out: Console) -> AbstractContextManager[PlainView] | AbstractContex
 def _measured(snapshot: Snapshot) -> str:
     return (
         f"base escalation {percent(snapshot.base_rate)}, "
-        f"false confidence {percent(snapshot.wrong_rate)} (n {snapshot.graded})"
+        f"false-confident rate {percent(snapshot.wrong_rate)} (n {snapshot.graded})"
     )
 
 

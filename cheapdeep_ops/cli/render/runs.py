@@ -66,7 +66,7 @@ def _run_facts(run: "RunReport") -> dict[str, str]:
     # Only a demonstration or a recording knows which answers are wrong in truth.
     return {
         "escalation": f"{percent(run['escalation_rate'])} (n {run['calls']:,}; {counts(run['reasons'])})",
-        "false confidence": false_confidence_words(run),
+        "false-confident rate": false_confidence_words(run),
         "in truth": f"{percent(run['true_false_confident_rate'])} of shipped answers are wrong",
     }
 

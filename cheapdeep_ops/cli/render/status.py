@@ -35,8 +35,6 @@ _MOST_ALERTS: Final = 4
 _FEWEST_ROUTES: Final = 3
 _LONGEST_WHY: Final = 200
 _LONGEST_ROUTE: Final = 24
-_STALE_S: Final = 60.0
-"""A guard that was not seen for so long does not evaluate rules."""
 
 
 def show_status(out: Console, status: Status) -> None:
@@ -91,17 +89,23 @@ def show_whole_status(out: Console, status: Status) -> None:
 
 def _verdict(status: Status) -> Text:
     """The state in one line."""
-    seen, now = status["watchers"]["guard_last_seen"], status["at"]
-    if seen is None:
-        return Text("No guard runs on this store: run cheapdeep-ops serve", style="bold red")
-    if now - seen > _STALE_S:
-        said = f"The guard was last seen {duration(now - seen)} ago: no rule is evaluated, and what follows may be old"
-        return Text(said, style="bold red")
+    if not status["watchers"]["evaluates"]:
+        return Text(_staleness(status["watchers"], status["at"]), style="bold red")
     firing = _firing(status)
     if not firing:
         pending = sum(each["state"] == "pending" for each in status["alerts"])
         return Text(f"All well: no alert fires{f', {pending} pending' if pending else ''}", style="bold green")
     return Text(f"{len(firing)} alert{'s fire' if len(firing) > 1 else ' fires'}", style="bold red")
+
+
+def _staleness(watchers: Watchers, now: float) -> str:
+    """That no guard evaluates, and since when."""
+    last = watchers["evaluated_at"]
+    if watchers["guards"]:
+        old = "yet" if last is None else f"for {duration(now - last)}"
+        return f"A guard runs but has not evaluated {old}: see the log of cheapdeep-ops serve"
+    old = "" if last is None else f" (last evaluation {duration(now - last)} ago)"
+    return f"No guard runs on this store{old}: run cheapdeep-ops serve"
 
 
 def _firing(status: Status) -> list[Alert]:
@@ -189,10 +193,10 @@ def _other_facts(status: Status) -> dict[str, str]:
 
 
 def _guard(watchers: Watchers, now: float) -> str:
-    seen = watchers["guard_last_seen"]
-    if seen is None:
-        return "none"
-    return f"{watchers['guards']} running, last seen {duration(max(now - seen, 0))} ago"
+    last = watchers["evaluated_at"]
+    if last is None:
+        return f"{watchers['guards']} running, no evaluation yet"
+    return f"{watchers['guards']} running, last evaluation {duration(max(now - last, 0))} ago"
 
 
 def _routers(watchers: Watchers) -> str:
@@ -215,7 +219,7 @@ def _grader(grader: GraderState, now: float) -> str:
     return f"{grader['state']}{why}; {grader['waiting']:,} samples wait, {last}, {spent}"
 
 
-_ROUTES: Final = ("route", "threshold", "escalates at base", "wrong among confident", "normal")
+_ROUTES: Final = ("route", "threshold", "escalates at base", "false-confident rate", "normal")
 
 
 def _routes(rows: Sequence[Sequence[str]]) -> Table:
@@ -275,7 +279,7 @@ def _short_signal(signal: Signal) -> str:
     """A signal without its interval, which the table of routes has."""
     if signal.get("why") or signal.get("limit") is None or not signal.get("n") or signal.get("rate") is None:
         return _signal(signal)
-    of_what = " escalate" if "actual_rate" in signal else " wrong" if "shipped_rate" in signal else ""
+    of_what = " escalate" if "actual_rate" in signal else " false-confident" if "shipped_rate" in signal else ""
     return f"{percent(signal['rate'])}{of_what}, limit {percent(signal['limit'])}, n {signal['n']:,}"
 
 

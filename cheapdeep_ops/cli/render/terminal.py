@@ -161,9 +161,9 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
         f"n {receipt['triaged']:,}), {percent(receipt['base_escalation_rate'])} at the base threshold "
         f"({bounds(receipt['base_escalation_interval'])})",
         "reasons": counts(receipt["reasons"]),
-        "false confidence": false_confidence_words(receipt, receipt),
+        "false-confident rate": false_confidence_words(receipt, receipt),
         "user outcomes": outcomes_words(receipt["outcomes"]),
-        **({"wrong by tier": _by_tier(receipt["false_confidence_by_tier"])} if len(triage) > 1 else {}),
+        **({"false-confident by tier": _by_tier(receipt["false_confidence_by_tier"])} if len(triage) > 1 else {}),
         "samples": funnel_words(receipt["funnel"]),
         "sampling": _sampling(receipt["sampling"]),
         "added latency": _latency(receipt),
@@ -177,7 +177,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, str]:
 
 
 def _by_tier(rates: Sequence[TierFalseConfidence]) -> str:
-    """The share of wrong answers among those that each tier shipped."""
+    """The false-confident rate of the answers that each tier shipped."""
     return "; ".join(
         f"{each['model'] or 'tier ' + str(each['tier'])} "
         f"{rate(each['false_confident_rate'], each['false_confident_interval'], each['graded'])}"

@@ -9,10 +9,13 @@ from cheapdeep_ops.guard.report_types.labels import AcceptedGrader
 from cheapdeep_ops.guard.report_types.state import Normal
 from cheapdeep_ops.guard.reports.quality import baselines_of
 from cheapdeep_ops.guard.rules.book import read_rulebook
+from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.rules.grader_drift.detection import DriftTest
 from cheapdeep_ops.guard.rules.grader_drift.rule import GraderDriftRule
+from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import detectors, grades, incidents, regradings
 from cheapdeep_ops.store.engine import Connection
+from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 
@@ -48,6 +51,21 @@ def relearn(context: ActionContext, request: RelearnRequest) -> dict[str, Normal
 
     context.change(work)
     return context.read(lambda connection: baselines_of(connection, settings))
+
+
+def blindness(
+    connection: Connection, settings: Settings, rule: str, scope: str, *, now: float
+) -> tuple[int, float | None]:
+    """How many grades a route needs to be judged again, and how many seconds that takes at the last day's pace.
+
+    The seconds are None if the last day has no grades. Raises PolicyError if the rule does not use a normal.
+    """
+    found = next((each for each in read_rulebook(settings.rules_file).rules if each.alert == rule), None)
+    if not isinstance(found, QualityRule) or found.limit != "normal":
+        raise PolicyError(f"{rule} compares with a fixed limit, so there is no normal to learn again")
+    grader, needed = grader_version(settings), found.normal_grades
+    graded = len(grades.attributed(connection, scope, grader, since=now - DAY_S, until=now, limit=100 * needed))
+    return needed, needed / graded * DAY_S if graded else None
 
 
 class AcceptGraderRequest(ActionRequest):

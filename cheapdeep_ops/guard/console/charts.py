@@ -12,6 +12,18 @@ Options = dict[str, Any]
 """Options of ECharts; not typed, because ECharts has thousands of them."""
 
 Value = Callable[[Point], float | None]
+_LETTER, _SPACE, _LANE = 8, 6, 14
+"""Pixels: the widest letter of a label, the space after a label, and the height of a line of labels."""
+
+_NARROWEST: Final = 250
+"""Pixels between the ends of the axis of time, on a phone."""
+
+_NEAR_THE_END: Final = 0.85
+"""The share of the axis from where on the label of a change would not find place to the right of its line."""
+
+_AREA_LANES, _LINE_LANES = 6, 2
+"""How many labels of incidents, and of changes, find place one above another; the list below a chart has all."""
+
 _BROAD: Final = 4
 """Pixels: wide enough to be visible when another line covers this one."""
 
@@ -70,12 +82,19 @@ def calls(series: Series, marks: Marks = NO_MARKS) -> Options:
     return _chart(series, lines, marks)
 
 
-def false_confidence(series: Series, marks: Marks = NO_MARKS, *, normal: float | None = None) -> Options:
-    """The share of wrong answers among shipped ones, with its 95% interval, in percent; only steps with grades."""
+def false_confidence(
+    series: Series, marks: Marks = NO_MARKS, *, normal: float | None = None, limit_name: str = ""
+) -> Options:
+    """The false-confident rate with its 95% interval, in percent; only steps with grades.
+
+    With `limit_name`, the limit of the series is drawn too: that of the escalation rate has no place here.
+    """
     points = [point for point in series["points"] if point["graded"]]
-    rate = _line("wrong", RED, points, _wrong, is_share=True)
-    if normal is not None:
-        rate["markLine"] = _limit(normal, "normal", color=GREY)
+    rate = _line("false-confident rate", RED, points, _wrong, is_share=True)
+    drawn = [_limit(normal, "normal", color=GREY)] if normal is not None else []
+    drawn += [_limit(series["limit"], limit_name)] if limit_name else []
+    if drawn:
+        rate["markLine"] = {**drawn[0], "data": [line for each in drawn for line in each["data"]]}
     return _chart(series, [rate, *_band(points, lambda point: point["false_confident_interval"])], marks, unit="%")
 
 
@@ -164,29 +183,65 @@ def _limit(share: float, name: str, *, color: str = RED) -> Options:
     return {"silent": True, "symbol": "none", "data": [line]}
 
 
-def _marked(line: Options, marks: Marks, until: float) -> Options:
+def lanes(
+    labels: Sequence[tuple[float, str]], span: tuple[float, float], *, most: int, is_centred: bool = False
+) -> list[int | None]:
+    """For each label at a time, oldest first, the lane in which it covers no other; None if all lanes are taken.
+
+    `span` is the time from the left to the right end of the chart. Labels begin at their time, or lie around it; near
+    the right end these end there.
+    """
+    length = max(span[1] - span[0], 1e-9)
+    ends, found = [-1.0] * most, list[int | None]()
+    for at, text in labels:
+        width = (len(text) * _LETTER + _SPACE) / _NARROWEST
+        share = (at - span[0]) / length
+        left = share - (width * (1.0 if share > _NEAR_THE_END else 0.5) if is_centred else 0.0)
+        lane = next((number for number, end in enumerate(ends) if end <= left), None)
+        if lane is not None:
+            ends[lane] = left + width
+        found.append(lane)
+    return found
+
+
+def _marked(line: Options, marks: Marks, since: float, until: float) -> Options:
     """The line with a mark for each change, and an area for each incident."""
-    changes = [_change(each) for each in marks.changes]
-    areas = [_area(each, until) for each in marks.incidents]
+    span = (since, until)
+    lines = [(each.at, _label_of(each)) for each in marks.changes]
+    changes = [
+        _change(each, lane, is_near_end=each.at - since > _NEAR_THE_END * (until - since))
+        for each, lane in zip(marks.changes, lanes(lines, span, most=_LINE_LANES, is_centred=True), strict=True)
+    ]
+    starts = [(each.since, f"#{each.incident}") for each in marks.incidents]
+    areas = [
+        _area(each, until, lane)
+        for each, lane in zip(marks.incidents, lanes(starts, span, most=_AREA_LANES), strict=True)
+    ]
     known: Options = line.get("markLine", {"silent": True, "symbol": "none", "data": []})
     marked = {**line, "markLine": {**known, "data": [*known["data"], *changes]}}
     return {**marked, "markArea": {"silent": True, "data": areas}} if areas else marked
 
 
-def _change(mark: Mark) -> Options:
-    act = "pinned" if mark.is_human else "threshold"
-    label = {"formatter": f"{act} {mark.threshold:g}", "color": GREY, "position": "end", "distance": 2}
+def _label_of(mark: Mark) -> str:
+    return f"{'pinned' if mark.is_human else 'threshold'} {mark.threshold:g}"
+
+
+def _change(mark: Mark, lane: int | None, *, is_near_end: bool) -> Options:
+    label = {"formatter": _label_of(mark), "color": GREY, "position": "end", "distance": 2 + _LANE * (lane or 0)}
+    label |= {"show": lane is not None, "align": "right" if is_near_end else "center"}
     return {"xAxis": mark.at * 1000, "label": label, "lineStyle": {"color": GREY, "type": "solid", "width": 1}}
 
 
-def _area(span: Span, until: float) -> list[Options]:
-    label = {"formatter": f"#{span.incident}", "color": RED, "position": "insideTopLeft"}
+def _area(span: Span, until: float, lane: int | None) -> list[Options]:
+    label = {"formatter": f"#{span.incident}", "color": RED, "position": "insideTopLeft", "show": lane is not None}
+    label["offset"] = [0, _LANE * (lane or 0)]
     begin = {"xAxis": span.since * 1000, "itemStyle": {"color": BAND, "opacity": 0.6}, "label": label}
     return [begin, {"xAxis": (until if span.until is None else span.until) * 1000}]
 
 
 def _chart(series: Series, lines: list[Options], marks: Marks, *, most: float | None = None, unit: str = "") -> Options:
-    first, last = (series["points"][index]["at"] * 1000 for index in (0, -1))
+    # To the end of the period: the last step begins before what may be marked in it.
+    first, last = series["points"][0]["at"] * 1000, series["until"] * 1000
     label, grid = {"color": GREY}, {"splitLine": {"lineStyle": {"color": FAINT_LINES}}}
     height = {"axisLabel": {**label, "formatter": f"{{value}}{unit}"}, **grid}
     names = [line["name"] for line in lines if line["name"]]
@@ -199,5 +254,5 @@ def _chart(series: Series, lines: list[Options], marks: Marks, *, most: float | 
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
         "xAxis": {"type": "time", "min": first, "max": last, "axisLabel": {**label, "hideOverlap": True}},
         "yAxis": {"type": "value", "min": 0, "max": most, **height},
-        "series": [_marked(lines[0], marks, series["until"]), *lines[1:]],
+        "series": [_marked(lines[0], marks, series["since"], series["until"]), *lines[1:]],
     }

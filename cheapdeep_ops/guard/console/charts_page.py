@@ -11,12 +11,16 @@ from cheapdeep_ops.guard.console import charts
 from cheapdeep_ops.guard.console.charts import Marks
 from cheapdeep_ops.guard.console.layout import ConsoleContext, PagePart, heading, live_page, table
 from cheapdeep_ops.guard.console.moment import Instant
-from cheapdeep_ops.guard.console.readings import ESCALATION, FALSE_CONFIDENCE, marks_of
+from cheapdeep_ops.guard.console.readings import marks_of
 from cheapdeep_ops.guard.console.routes import known_routes_or_all
+from cheapdeep_ops.guard.notify.buttons import FALSE_CONFIDENCE
 from cheapdeep_ops.guard.report_types.steps import Series
 from cheapdeep_ops.guard.reports.series import series
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 from cheapdeep_ops.values import ALL_ROUTES
+
+ESCALATION: Final = "base_escalation_rate"
+"""The signal of the rules whose incidents are marked in the chart of escalation."""
 
 
 class ChartPeriod(NamedTuple):
@@ -51,7 +55,7 @@ class ChartSpec(NamedTuple):
 
 _PLOTS: Final = (
     ChartSpec("Escalation rate, in percent", charts.escalation, about=ESCALATION),
-    ChartSpec("Wrong among shipped, in percent", charts.false_confidence, is_graded=True, about=FALSE_CONFIDENCE),
+    ChartSpec("False-confident rate, in percent", charts.false_confidence, is_graded=True, about=FALSE_CONFIDENCE),
     ChartSpec("Calls in each step", charts.calls),
     ChartSpec("Cost of a call, in US dollars", charts.cost),
 )

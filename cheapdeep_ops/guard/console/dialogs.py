@@ -8,8 +8,9 @@ from typing import Annotated, Final
 from nicegui import ui
 from pydantic import BeforeValidator, Field
 
-from cheapdeep_ops.errors import RulesError, StoreError
+from cheapdeep_ops.errors import CheapdeepError, PolicyError, RulesError, StoreError
 from cheapdeep_ops.guard.actions.alerts import LONGEST_SILENCE_S, SilenceRequest, acknowledge, silence, unsilence
+from cheapdeep_ops.guard.actions.baselines import blindness, relearn
 from cheapdeep_ops.guard.actions.thresholds import release
 from cheapdeep_ops.guard.console.forms import PIN_BY_FORM, PIN_DONE, PIN_LASTS, PageAction, action_button
 from cheapdeep_ops.guard.console.incident_text import LONGEST, Attention, SilenceCard
@@ -20,6 +21,9 @@ from cheapdeep_ops.guard.console.session import may_change, show_session
 from cheapdeep_ops.guard.formatting import plain, scope_text
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.model import seconds
+from cheapdeep_ops.guard.state_text import blindness_text
+from cheapdeep_ops.store import policies
+from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import ALL_ROUTES
 
 _USUAL: Final = "2h"
@@ -62,6 +66,10 @@ class Dialogs:
             _opener("Acknowledge", of, lambda: self._ask_acknowledgement(shown), is_main=shown.acknowledged is None)
             _opener("Silence", of, lambda: self._ask_silence(shown.rule, shown.scope, shown.incident))
             _opener("Pin threshold", of, lambda: self._ask_pin(shown.scope))
+            if (pinned := shown.pin_scope) is not None:
+                _opener("Release pin", of, lambda: self._ask_release(pinned))
+            if shown.may_relearn:
+                _opener("Learn as normal", of, lambda: self._ask_relearn(shown))
 
     def show_silences(self, silences: Sequence[SilenceCard]) -> None:
         """Show the active silences, each with a button to end it."""
@@ -153,16 +161,54 @@ class Dialogs:
         _opener("Release", f"the pin of {scope_text(scope)}", lambda: self._ask_release(scope))
 
     async def _ask_release(self, scope: str) -> None:
+        try:
+            seen = await asyncio.to_thread(self._context.read, lambda connection: self._version(connection, scope))
+        except StoreError as error:
+            ui.notify(str(error), type="negative")
+            return
+
+        def unchanged(connection: Connection) -> None:
+            if self._version(connection, scope) != seen:
+                raise PolicyError("the threshold was changed meanwhile, and nothing was done: look at it again")
+
         def form() -> None:
             ui.label("The rules decide again from their next evaluation on.").classes("faint")
             why = ui.input("Why (may be empty)").classes("w-full").props("autofocus").mark("release-why")
 
             def put(who: str) -> None:
-                release.perform(self._context, route=scope, author=who, why=why.value)
+                release.perform(replace(self._context, before=unchanged), route=scope, author=who, why=why.value)
 
             self._buttons("Release it", put, done="Released: the rules decide again")
 
         await self._open(f"Release the pin of {scope_text(scope)}", form)
+
+    def _version(self, connection: Connection, scope: str) -> int:
+        """The number of the last change of the policy in force for a scope."""
+        settings = self._context.settings
+        book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
+        return book.for_route(scope).version
+
+    async def _ask_relearn(self, shown: Attention) -> None:
+        def blind(connection: Connection) -> tuple[int, float | None]:
+            now = self._context.clock()
+            return blindness(connection, self._context.settings, shown.rule, shown.scope, now=now)
+
+        try:
+            needed, blind_s = await asyncio.to_thread(self._context.read, blind)
+        except CheapdeepError as error:
+            ui.notify(str(error), type="negative")
+            return
+
+        def form() -> None:
+            ui.label(blindness_text(needed, blind_s)).classes("words")
+            why = ui.input("Why").classes("w-full").props("autofocus").mark("relearn-dialog-why")
+
+            def put(who: str) -> None:
+                relearn.perform(self._context, route=shown.scope, author=who, why=why.value)
+
+            self._buttons("Learn it", put, done="Learning again, from calls that begin now")
+
+        await self._open(f"Learn as normal: {scope_text(shown.scope)}", form)
 
     async def _ask_end(self, card: SilenceCard) -> None:
         def form() -> None:

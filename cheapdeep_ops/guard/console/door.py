@@ -29,6 +29,13 @@ PAGE_POLICY: Final = (
 )
 """The Content-Security-Policy of a page: nothing from other hosts, and what NiceGUI needs beyond that."""
 
+NO_SESSION: Final = 3_000
+"""The code with which a websocket is closed whose cookie stands for no live session: "Unauthorized".
+
+Source: https://www.iana.org/assignments/websocket/websocket.xhtml (close codes)
+"""
+
+_NO_SESSION_WHY: Final = "this session has ended: load the page again"
 _ASSETS: Final = "/_nicegui/"
 _SOCKETS: Final = "/_nicegui_ws/"
 _MOST_PAGES: Final = 300
@@ -56,7 +63,7 @@ def with_ticket(url: URL, ticket: str) -> str:
 
 
 class ConsoleDoor:
-    """Gives each browser a cookie with its first page, and refuses a websocket without one.
+    """Gives each browser a cookie with its first page, and refuses a websocket without one that is live.
 
     A script cannot read the cookie, and the browser does not send it for a page of another site. After a sign-in the
     browser gets another one for a ticket, so that a cookie which was known before is worth nothing.
@@ -79,12 +86,15 @@ class ConsoleDoor:
             await self._show(scope, receive, send)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if cookie_of(Headers(scope=scope)):
+        cookie = cookie_of(Headers(scope=scope))
+        if cookie and self._sessions.is_live(cookie):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await refuse_websocket(receive, send)
-        else:
+        elif scope["type"] != "websocket":
             await PlainTextResponse("open a page of the console first", 403)(scope, receive, send)
+        elif cookie:
+            await _close(receive, send)
+        else:
+            await refuse_websocket(receive, send)
 
     async def _sign_in(self, ticket: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Lead to the same page without the ticket, which then stays in no history."""
@@ -102,8 +112,9 @@ class ConsoleDoor:
             response = PlainTextResponse("too many pages are open: close some, or try again in a minute", 503)
             await response(scope, receive, send)
             return
-        known = cookie_of(Headers(scope=scope))
-        cookie = known or new_cookie()
+        sent = cookie_of(Headers(scope=scope))
+        known = sent if sent and self._sessions.is_live(sent) else ""
+        cookie = known or self._sessions.visit()
         is_secure = scope.get("scheme") == "https"
 
         async def send_page(message: Message) -> None:
@@ -116,6 +127,13 @@ class ConsoleDoor:
             await send(message)
 
         await self._app(scope, receive, send_page)
+
+
+async def _close(receive: Receive, send: Send) -> None:
+    """Close a websocket with a code that its page can read: a script does not learn why one was refused."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": NO_SESSION, "reason": _NO_SESSION_WHY})
 
 
 def _set_cookie(cookie: str, *, is_secure: bool) -> str:

@@ -9,11 +9,13 @@ from nicegui import ui
 
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import theme
+from cheapdeep_ops.guard.console.door import NO_SESSION
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.console.moment import LiveMoment
 from cheapdeep_ops.guard.console.session import author
 from cheapdeep_ops.guard.formatting import plain, without_markup
-from cheapdeep_ops.guard.reports.liveness import evaluated_at, stale_after_s
+from cheapdeep_ops.guard.reports.liveness import stale_after_s
+from cheapdeep_ops.store.processes import evaluated_at
 
 PRODUCT: Final = "cheapdeep_ops"
 _LINKS: Final = {
@@ -24,6 +26,15 @@ _LINKS: Final = {
     "Review": "/review",
 }
 _PATIENCE_S: Final = 30.0
+_RELOADS: Final = f"""<script>
+  window.WebSocket = class extends WebSocket {{
+    constructor(...given) {{
+      super(...given);
+      this.addEventListener("close", (event) => {{ if (event.code === {NO_SESSION}) location.reload(); }});
+    }}
+  }};
+</script>"""
+"""Loads the page again, which brings a new cookie, once its session has ended: such as after a restart of the guard."""
 
 
 @contextmanager
@@ -33,6 +44,7 @@ def framed(context: ConsoleContext, page: str, *, title: str = "") -> Iterator[u
     `title` is the name of `page` if empty.
     """
     theme.dress()
+    ui.add_head_html(_RELOADS)
     page_title(context, title or page)
     with ui.header(fixed=False).classes("row items-center gap-x-4 gap-y-1 q-px-md q-py-sm"):
         with ui.row().classes("items-center gap-2 no-wrap"):

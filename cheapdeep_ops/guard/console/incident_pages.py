@@ -22,7 +22,7 @@ from cheapdeep_ops.guard.console.layout import Cell, ConsoleContext, PagePart, e
 from cheapdeep_ops.guard.console.moment import Moment
 from cheapdeep_ops.guard.console.readings import chart_of
 from cheapdeep_ops.guard.incidents.attention import active_silences
-from cheapdeep_ops.store import incidents
+from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.records import Alert, record_of
 from cheapdeep_ops.store.stories import MOST_INCIDENTS, story
 
@@ -73,7 +73,7 @@ class IncidentPage:
             with self._box:
                 self._top = ui.column().classes("w-full gap-3")
                 self._labels = PagePart(_show_labels, of=lambda reading: reading.labels)
-                heading("Timeline")
+                heading("Timeline, newest first")
                 self._timeline = PagePart(_show_timeline, of=lambda reading: reading.entries, announces=True)
                 heading("What the last message said")
                 self._details = PagePart(_show_details, of=lambda reading: reading.details)
@@ -86,18 +86,21 @@ class IncidentPage:
         # The number comes from the page's address and may be larger than a row id.
         if not 0 < self._incident_id <= MOST_INCIDENTS:
             return None
-        now = self._context.clock()
+        now, settings = self._context.clock(), self._context.settings
         with self._context.store.reading() as connection:
             try:
                 incident = story(connection, self._incident_id)
             except MissingError:
                 return None
             of_it = [each for each in incidents.alerts(connection) if each["incident_id"] == self._incident_id]
-            chart = chart_of(connection, self._context.settings, incident, now=now)
+            chart = chart_of(connection, incident, now=now)
             silences = active_silences(connection, now)
+            book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         alert = record_of(Alert, of_it[0]) if of_it else None
         return IncidentReading(
-            card=incident_card(incident, silences, alert=alert, chart=chart),
+            card=incident_card(
+                incident, silences, alert=alert, chart=chart, pin_scope=book.pin_scope(incident["scope"])
+            ),
             labels=labels_of(incident),
             entries=timeline(incident),
             details=details_of(incident),

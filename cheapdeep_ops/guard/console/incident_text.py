@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from cheapdeep_ops.guard.console.charts import Options
 from cheapdeep_ops.guard.formatting import plain, scope_text
+from cheapdeep_ops.guard.notify.buttons import may_relearn
 from cheapdeep_ops.guard.notify.messages import details, done, headline, rule_in_words
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.cause_text import cause_brief
@@ -29,11 +30,16 @@ class SilenceCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """What people have done about an incident."""
+    """What people have done about an incident, and what they can do.
+
+    `pin_scope` is the scope of the pin in force, None without one. `may_relearn`: it may be no problem.
+    """
 
     incident: int
     rule: str
     scope: str
+    pin_scope: str | None
+    may_relearn: bool
     acknowledged: Acknowledged | None
     silences: tuple[SilenceCard, ...]
     is_over: bool
@@ -43,7 +49,7 @@ class Attention:
 class IncidentCard:
     """An incident on a page: what it is, its figures, what was done, its acknowledgement and its silences.
 
-    `facts_at` is the time of the message that has the cause and the cost; None without a cause.
+    `facts_at` is the time of the message that has the cause and the cost; None without either.
     """
 
     incident: int
@@ -91,15 +97,18 @@ def incident_card(
     *,
     alert: Alert | None = None,
     chart: Options | None = None,
+    pin_scope: str | None = None,
 ) -> IncidentCard:
     """The present figures of an incident, what was done about it, its acknowledgement, and its silences.
 
     Without its `alert`, the figures are those of its last message.
     """
-    payload = incident["announced"]
+    payload = shown = incident["announced"]
     # The alert's figures are of the last evaluation, those of a message may be much older.
     if payload and alert is not None and alert["signal"]:
         payload = {**payload, "signal": alert["signal"]}
+        # The cost is of the message: it stands among the facts, which say of when they are.
+        shown = {name: value for name, value in payload.items() if name != "consequence"}
     is_over = incident["resolved_at"] is not None
     where = scope_text(incident["scope"])
     return IncidentCard(
@@ -109,14 +118,16 @@ def incident_card(
         since=incident["started_at"],
         until=incident["resolved_at"],
         # An incident that was silenced from its start has no message.
-        figures=_sentence(text_of(payload).headline(payload, where, is_over)) if payload else "Nothing was said of it.",
+        figures=_sentence(text_of(shown).headline(shown, where, is_over)) if shown else "Nothing was said of it.",
         figures_at=alert["updated_at"] if alert is not None else incident["announced_at"],
         facts=_facts(payload),
-        facts_at=incident["announced_at"] if payload and payload.get("cause") else None,
+        facts_at=incident["announced_at"] if payload.get("cause") or payload.get("consequence") else None,
         attention=Attention(
             incident=incident["id"],
             rule=incident["rule"],
             scope=incident["scope"],
+            pin_scope=pin_scope,
+            may_relearn=bool(payload) and may_relearn(payload),
             acknowledged=incident["acknowledged"],
             silences=silence_cards(silences_of(incident["rule"], incident["scope"], silences)),
             is_over=is_over,
@@ -163,11 +174,11 @@ class Entry:
 
 
 def timeline(story: IncidentStory) -> tuple[Entry, ...]:
-    """What was said, changed and acknowledged in an incident, oldest first."""
+    """What was said, changed and acknowledged in an incident, newest first."""
     known = story["acknowledged"]
     acknowledged = [_acknowledgement(known)] if known else []
     entries = [*map(_message, story["messages"]), *map(_change, story["policy_changes"]), *acknowledged]
-    return tuple(sorted(entries, key=lambda entry: entry.at))
+    return tuple(sorted(entries, key=lambda entry: -entry.at))
 
 
 def _message(each: IncidentMessage) -> Entry:

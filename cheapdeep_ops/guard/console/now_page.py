@@ -52,10 +52,11 @@ class NowPage:
             self._headline = PagePart(_show_headline, of=attrgetter("headline"), announces=True)
             with ui.column().classes("w-full gap-4 fades"):
                 self._tile_box = ui.element("div").classes("tiles w-full")
-                self._incident_heading = ui.column().classes("w-full")
-                with self._incident_heading:
+                # On a phone the style sheet shows it above the figures.
+                self._open = ui.column().classes("w-full gap-4 incidents")
+                with self._open:
                     heading("Open incidents")
-                self._incident_box = ui.column().classes("w-full gap-3")
+                    self._incident_box = ui.column().classes("w-full gap-3")
                 heading("Routes")
                 self._routes = RoutesTable()
                 heading("Alerts and silences")
@@ -86,7 +87,7 @@ class NowPage:
             view.renew(tile)
 
     def _renew_incidents(self, cards: Sequence[IncidentCard]) -> None:
-        self._incident_heading.set_visibility(bool(cards))
+        self._open.set_visibility(bool(cards))
         shown = {card.incident for card in cards}
         for gone in self._incidents.keys() - shown:
             self._incidents.pop(gone).box.delete()

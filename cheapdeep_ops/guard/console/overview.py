@@ -13,10 +13,9 @@ from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import CallFigures
 from cheapdeep_ops.guard.report_types.state import Present
 from cheapdeep_ops.guard.reports.costs import call_figures
-from cheapdeep_ops.guard.reports.liveness import evaluated_at, stale_after_s
 from cheapdeep_ops.guard.reports.quality import rates_by_route
 from cheapdeep_ops.guard.reports.status import present
-from cheapdeep_ops.store import counters, incidents, route_labels
+from cheapdeep_ops.store import counters, incidents, policies, route_labels
 from cheapdeep_ops.store.counts import RouteCounts, Sums
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S, HOUR_S
@@ -41,7 +40,6 @@ class Overview:
     """The values of the first page."""
 
     now: float
-    evaluated_at: float | None
     headline: Headline
     tiles: tuple[Tile, ...]
     cards: tuple[IncidentCard, ...]
@@ -57,26 +55,29 @@ def overview_of(context: ConsoleContext) -> Overview:
     status = present(context.store, context.settings, now)
     firing = sorted((each for each in status["alerts"] if each["state"] == "firing"), key=lambda each: -each["since"])
     with context.store.reading() as connection:
-        evaluated = evaluated_at(connection)
         active = active_silences(connection, now)
         known = [
             (each, incidents.shown(connection, each["incident_id"]))
             for each in firing
             if each["incident_id"] is not None
         ]
+        settings = context.settings
+        book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
         cards = tuple(
             incident_card(
-                incident, active, alert=alert, chart=chart_of(connection, context.settings, incident, now=now)
+                incident,
+                active,
+                alert=alert,
+                chart=chart_of(connection, incident, now=now),
+                pin_scope=book.pin_scope(incident["scope"]),
             )
             for alert, incident in known[:MOST_CARDS]
         )
         tiles = tiles_of(connection, context.settings, status, now)
         routes = _route_rows(connection, context, status, now)
-    is_stale = evaluated is None or now - evaluated > stale_after_s(context.settings.evaluate_every_s)
     return Overview(
         now=now,
-        evaluated_at=evaluated,
-        headline=headline_of(cards, status, is_stale=is_stale),
+        headline=headline_of(cards, status),
         tiles=tiles,
         cards=cards,
         alerts=text.alert_rows(status["alerts"], [incident for _, incident in known], active),
@@ -86,10 +87,10 @@ def overview_of(context: ConsoleContext) -> Overview:
     )
 
 
-def headline_of(cards: Sequence[IncidentCard], status: Present, *, is_stale: bool) -> Headline:
+def headline_of(cards: Sequence[IncidentCard], status: Present) -> Headline:
     """The state in a few words; pure."""
     firing = [each for each in status["alerts"] if each["state"] == "firing"]
-    if is_stale:
+    if not status["watchers"]["evaluates"]:
         known = f" {_count(len(firing), 'alert')} fired then." if firing else ""
         return Headline(
             level="stale",

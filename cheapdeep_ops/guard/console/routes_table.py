@@ -10,7 +10,7 @@ from cheapdeep_ops.guard.console.layout import empty
 _SHARES: Final = {
     "base": "escalated at base, last hour",
     "actual": "escalated, last hour",
-    "wrong": "wrong among shipped, 24 hours",
+    "wrong": "false-confident rate, 24 hours",
 }
 # Quasar's heads react to clicks only; these react to the keyboard too, and say how the table is sorted.
 _HEAD: Final = """

@@ -48,6 +48,7 @@ def state(status: Present) -> dict[str, Cell]:
         "messages": f"{queue['waiting']:,} wait, {queue['delivered']:,} delivered{last_error}",
         "guards and routers": f"{watchers['guards']} and {watchers['routers']} seen in the last minute; "
         f"{watchers['dropped']:,} decisions dropped, {watchers['late']:,} calls too late to count",
+        "last evaluation": Instant(watchers["evaluated_at"]),
         "last heartbeat of a guard": Instant(watchers["guard_last_seen"]),
     }
 

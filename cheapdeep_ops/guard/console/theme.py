@@ -69,6 +69,7 @@ body:has(.live.is-stale:not(.hidden)) .fades { filter: grayscale(1); }
   }
   .q-table td:first-child .words, .q-table td.words:first-child { overflow-wrap: break-word; }
   .figure { font-size: 1.4rem; }
+  .incidents { order: -1; }
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
   .tiles .q-card, .nicegui-card { padding: 10px; }
 }

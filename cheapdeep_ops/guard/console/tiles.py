@@ -84,7 +84,7 @@ def _false_confidence(day: Latest, hours: Sequence[Point], normals: Mapping[str,
         usual = f"normal {percent(rates[0])} to {percent(rates[-1])} by route"
     known = _sure(day["false_confident_interval"], day["graded"])
     return Tile(
-        name="Wrong among shipped",
+        name="False-confident rate",
         value=_or_dash(day["false_confident_rate"]),
         note=f"24 hours; {usual}{known}" if day["graded"] else "no answer was graded in 24 hours",
         spark=charts.spark([point["false_confident_rate"] for point in hours], color=RED),

@@ -9,7 +9,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from cheapdeep_ops.guard.guard import Guard
 from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics, family_of
 from cheapdeep_ops.guard.report_types.figures import FalseConfidence
 from cheapdeep_ops.guard.report_types.state import Policy, Present
@@ -70,7 +69,7 @@ _CONFIDENCE_EDGES: Final = (49, 59, 69, 79, 84, 89, 94, 98, 100)
 """Upper edges in hundredths. Models state hundredths, so 0.79 is the largest value below 0.8."""
 
 _FALSE_CONFIDENCE: Final = (
-    (names.FLEET_FALSE_CONFIDENT, "Share of wrong answers among shipped ones, calls of 24 hours, by the grader"),
+    (names.FLEET_FALSE_CONFIDENT, "False-confident rate of the calls of 24 hours, by the grader"),
     (names.FLEET_FALSE_CONFIDENT_LOW, "Lower bound of its 95% interval"),
     (names.FLEET_FALSE_CONFIDENT_HIGH, "Upper bound of its 95% interval"),
     (names.FLEET_FALSE_CONFIDENT_GRADES, "Grades behind that share"),
@@ -86,14 +85,12 @@ class FleetCollector(Collector):
         *,
         settings: Settings,
         rulebook: Rulebook,
-        guard: Guard,
         jobs: Callable[[], Jobs],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._settings = settings
         self._rulebook = rulebook
-        self._guard = guard
         self._jobs = jobs
         self._clock = clock
         self._insight = GraderMetrics(settings)
@@ -141,11 +138,10 @@ class FleetCollector(Collector):
         yield family_of(names.FLEET_NOTIFICATIONS, attempts, ["outcome"], sent, kind=CounterMetricFamily)
         jobs, runs = sorted(self._jobs().items()), "Runs of the guard's jobs"
         yield family_of(names.FLEET_JOBS, runs, ["task", "outcome"], jobs, kind=CounterMetricFamily)
-        # The store's too, so that a guard that has just started is not taken for one that evaluates nothing.
-        stored = (each["signal"].get("evaluated_at") for each in state["alerts"])
-        if evaluations := [at for at in (self._guard.last_evaluation, *stored) if at is not None]:
+        # From the store, so that a guard that has just started is not taken for one that evaluates nothing.
+        if (evaluated_at := watchers["evaluated_at"]) is not None:
             text = "Time of the last evaluation of the rules by any guard, Unix seconds"
-            yield _gauge(names.FLEET_LAST_EVALUATION, text, max(evaluations))
+            yield _gauge(names.FLEET_LAST_EVALUATION, text, evaluated_at)
 
 
 def _by_shown_route(

@@ -49,11 +49,16 @@ def action_blocks(payload: Payload) -> list[dict[str, Any]]:
         SILENCE,
         *([PIN] if payload.get("threshold") or about["pinned"] else []),
         *([RELEASE] if about["pinned"] else []),
-        # All routes together have no normal of their own that a person could have learned again.
-        *([RELEARN] if payload.get("about") == FALSE_CONFIDENCE and payload["scope"] != ALL_ROUTES else []),
+        *([RELEARN] if may_relearn(payload) else []),
     ]
     buttons = [_button(act, number) for act in acts]
     return [{"type": "actions", "block_id": f"{PREFIX}{number}", "elements": buttons}]
+
+
+def may_relearn(payload: Payload) -> bool:
+    """Whether a person can say that an incident is no problem, so that its normal is learned again."""
+    # All routes together have no normal of their own.
+    return payload.get("about") == FALSE_CONFIDENCE and payload["scope"] != ALL_ROUTES
 
 
 def order_lines(payload: Payload, label: LabelStyle = plain, *, since: float | None = None) -> Iterator[str]:

@@ -98,7 +98,7 @@ def basis_lines(receipt: ReceiptFacts) -> list[str]:
 
 
 def key_figures(receipt: ReceiptFacts) -> list[KeyFigure]:
-    """Saving, calls, cost of a call, escalation and false confidence, each with its change."""
+    """Saving, calls, cost of a call, escalation and false-confident rate, each with its change."""
     before = receipt["before"]
     return [
         _saving(receipt, before),
@@ -168,7 +168,7 @@ def _false_confidence(receipt: ReceiptFacts, before: PeriodBefore | None) -> Key
     n = f"{bounds(receipt['false_confident_interval'])}, n {receipt['graded']:,}; by the grader, {by_grader}"
     beside = n if receipt["graded"] else "no shipped answer was graded"
     earlier, change = (before["false_confident_rate"], before["false_confident_change"]) if before else (None, None)
-    return _rate("false confidence", receipt["false_confident_rate"], beside, earlier, change)
+    return _rate("false-confident rate", receipt["false_confident_rate"], beside, earlier, change)
 
 
 def _rate(name: str, rate: float | None, beside: str, earlier: float | None, change: Interval | None) -> KeyFigure:

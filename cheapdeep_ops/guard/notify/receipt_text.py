@@ -68,7 +68,7 @@ def receipt_lines(payload: Payload, label: LabelStyle = plain) -> list[str]:
 
 
 def false_confidence_words(quality: Quality, correction: Correction | None = None) -> str:
-    """The share of shipped answers that are wrong, by the grader; corrected for its errors if labels suffice."""
+    """The false-confident rate, by the grader; corrected for its errors if labels suffice."""
     grades = quality["grades"]
     failed = sum(count for name, count in grades.items() if name not in ("correct", "incorrect", "unsure"))
     beside = f"{grades['unsure']:,} unsure, {failed:,} gradings failed"

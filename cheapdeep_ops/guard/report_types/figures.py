@@ -44,7 +44,9 @@ class CostFigures(Record):
 class FalseConfidence(Record):
     """Wrong answers among those shipped, by the grader."""
 
-    false_confident_rate: Annotated[float | None, Field(description="wrong among shipped, by the grader")]
+    false_confident_rate: Annotated[
+        float | None, Field(description="share of shipped answers that are wrong, by the grader")
+    ]
     false_confident_interval: Interval
     graded: Annotated[int, Field(description="the n of that rate")]
 

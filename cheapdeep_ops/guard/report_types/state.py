@@ -96,14 +96,18 @@ class Normal(Record):
 
 
 class Watchers(Record):
-    """The processes that wrote a heartbeat within a minute."""
+    """The processes that wrote a heartbeat within a minute, and whether a guard evaluates the rules."""
 
     guards: int
     routers: int
     router_base_thresholds: list[float]
     dropped: Annotated[int, Field(description="decisions that routers have dropped")]
     late: Annotated[int, Field(description="calls that came after their second was sealed, and were not counted")]
-    guard_last_seen: float | None
+    guard_last_seen: Annotated[float | None, Field(description="the last heartbeat of any guard")]
+    evaluated_at: Annotated[float | None, Field(description="when a guard last evaluated all rules; null: never")]
+    evaluates: Annotated[
+        bool, Field(description="whether that is no longer ago than three intervals of evaluation and 5 s")
+    ]
     skewed_hosts: Annotated[
         dict[str, float],
         Field(description="by host: the seconds that its clock is ahead of the store's time, if more than 30 or -30"),

@@ -1,10 +1,9 @@
-"""When a guard last evaluated the rules: whether what people see is of now."""
+"""Whether what people see is of now: when a guard last evaluated the rules, and from when on that is too long ago.
+
+A heartbeat shows that a guard runs, and not that its evaluations succeed. So nothing here rests on heartbeats.
+"""
 
 from typing import Final
-
-from cheapdeep_ops.guard.lease import EVALUATE
-from cheapdeep_ops.store import leases, processes
-from cheapdeep_ops.store.engine import Connection
 
 _MISSED: Final = 3
 _MARGIN_S: Final = 5.0
@@ -15,8 +14,6 @@ def stale_after_s(evaluate_every_s: float) -> float:
     return _MISSED * evaluate_every_s + _MARGIN_S
 
 
-def evaluated_at(connection: Connection) -> float | None:
-    """When the guard that holds the work last evaluated the rules (Unix time); None if no guard holds it."""
-    lease = leases.states(connection).get(EVALUATE)
-    # The heartbeat of a guard that waits for the work says nothing about evaluations.
-    return processes.seen_at(connection, lease.holder) if lease and lease.holder else None
+def is_stale(evaluated_at: float | None, now: float, *, evaluate_every_s: float) -> bool:
+    """Whether the last evaluation is too old at `now`, both Unix seconds; None: there was none."""
+    return evaluated_at is None or now - evaluated_at > stale_after_s(evaluate_every_s)

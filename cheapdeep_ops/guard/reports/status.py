@@ -4,6 +4,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy, Status, Watchers
+from cheapdeep_ops.guard.reports.liveness import is_stale
 from cheapdeep_ops.guard.reports.outcomes import outcomes_of
 from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
@@ -48,7 +49,7 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
         "outcomes": outcomes_of(connection, since=now - DAY_S, until=now),
         "silences": active_silences(connection, now),
         "queue": deliveries.queue_state(connection),
-        "watchers": _watchers(connection, now),
+        "watchers": _watchers(connection, settings, now),
     }
 
 
@@ -75,9 +76,10 @@ def policy_state(connection: Connection, settings: Settings) -> Policy:
     }
 
 
-def _watchers(connection: Connection, now: float) -> Watchers:
+def _watchers(connection: Connection, settings: Settings, now: float) -> Watchers:
     seen = processes.processes(connection, since=now - SEEN_S)
     routers = [row for row in seen if row["kind"] == "router"]
+    evaluated_at = processes.evaluated_at(connection)
     return {
         "guards": sum(row["kind"] == "guard" for row in seen),
         "routers": len(routers),
@@ -85,5 +87,7 @@ def _watchers(connection: Connection, now: float) -> Watchers:
         "dropped": sum(row["dropped"] for row in routers),
         "late": processes.late(connection),
         "guard_last_seen": processes.last_seen(connection, "guard"),
+        "evaluated_at": evaluated_at,
+        "evaluates": not is_stale(evaluated_at, now, evaluate_every_s=settings.evaluate_every_s),
         "skewed_hosts": {row["host"]: row["clock_ahead_s"] for row in seen if abs(row["clock_ahead_s"]) > SKEW_S},
     }

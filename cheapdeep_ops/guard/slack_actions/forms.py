@@ -6,9 +6,10 @@ Source: https://docs.slack.dev/reference/views/modal-views
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cheapdeep_ops.guard.formatting import duration, plain, scope_text
+from cheapdeep_ops.guard.formatting import plain, scope_text
 from cheapdeep_ops.guard.notify.buttons import ACKNOWLEDGE, PIN, PREFIX, RELEARN, RELEASE, SILENCE
 from cheapdeep_ops.guard.slack_actions.requests import WHY, FormFacts
+from cheapdeep_ops.guard.state_text import blindness_text
 from cheapdeep_ops.units import HOUR_S
 
 View = dict[str, Any]
@@ -84,11 +85,7 @@ def _effect(act: str, *, rule: str, threshold: float, blind_s: float | None, gra
         case "release":
             return f"The threshold is pinned at {threshold:g}. After the release, the rules decide again."
         case "relearn":
-            lasts = "an unknown time, because the last day has no grades" if blind_s is None else duration(blind_s)
-            return (
-                f"The route is blind until {grades} of its answers are graded again: about {lasts} at the last day's "
-                "pace. Until then, no alert says that its answers get worse. Is this not a problem?"
-            )
+            return blindness_text(grades, blind_s)
     return ""
 
 

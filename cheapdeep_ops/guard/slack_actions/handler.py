@@ -14,13 +14,14 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from cheapdeep_ops.errors import CheapdeepError, StoreError
+from cheapdeep_ops.guard.actions.baselines import blindness
 from cheapdeep_ops.guard.actions.operation import ActionContext
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.notify.buttons import RELEARN
 from cheapdeep_ops.guard.notify.slack_blocks import escaped
 from cheapdeep_ops.guard.notify.slack_history import code_of
 from cheapdeep_ops.guard.slack_actions import forms
-from cheapdeep_ops.guard.slack_actions.orders import AlreadyDoneError, blindness, carry_out, subject
+from cheapdeep_ops.guard.slack_actions.orders import AlreadyDoneError, carry_out, subject
 from cheapdeep_ops.guard.slack_actions.people import People
 from cheapdeep_ops.guard.slack_actions.requests import WHY, Click, FormFacts, Submission, is_own_form, read
 

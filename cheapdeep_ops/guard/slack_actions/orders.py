@@ -12,8 +12,6 @@ from cheapdeep_ops.guard.actions.thresholds import pin, release
 from cheapdeep_ops.guard.formatting import moment, scope_text
 from cheapdeep_ops.guard.grading.grader import grader_version
 from cheapdeep_ops.guard.notify.buttons import ACKNOWLEDGE, RELEARN, SILENCE
-from cheapdeep_ops.guard.rules.book import read_rulebook
-from cheapdeep_ops.guard.rules.false_confidence.rule import QualityRule
 from cheapdeep_ops.guard.slack_actions.forms import BASE, PIN_FOR, RAISED, SILENCE_FOR, UNTIL_OVER, UNTIL_RELEASED
 from cheapdeep_ops.guard.slack_actions.people import NotAllowedError, Person
 from cheapdeep_ops.guard.slack_actions.requests import WHY, FormFacts, Submission
@@ -22,7 +20,6 @@ from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import grades, incidents, orders, policies, silences
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.store.policies import PolicyEdit, step_of
-from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES
 
 
@@ -67,15 +64,9 @@ def subject(connection: Connection, settings: Settings, facts: FormFacts, *, now
     incident = incidents.incident(connection, number)
     scope = incident["scope"]
     book = policies.read_book(connection, base=settings.base_threshold, raised=settings.raised_threshold)
-    own = book.scopes.get(scope)
-    pin_scope = scope if (own is not None and own.pin is not None) or not _is_pinned(book) else ALL_ROUTES
+    pin_scope = book.pin_scope(scope) or scope
     seen, by = _seen(connection, settings, facts.act, incident, now=now, book=book)
     return Subject(incident=incident, book=book, pin_scope=pin_scope, seen=seen, changed_by=by)
-
-
-def _is_pinned(book: PolicyBook) -> bool:
-    every = book.scopes.get(ALL_ROUTES)
-    return every is not None and every.pin is not None
 
 
 def _seen(
@@ -110,21 +101,6 @@ def _seen(
 
 def _by(what: str, done: Mapping[str, Any], *, rule: str = "") -> str:
     return f"{what} by {done['author'] or rule}, {moment(done['at'])}"
-
-
-def blindness(
-    connection: Connection, settings: Settings, rule: str, scope: str, *, now: float
-) -> tuple[int, float | None]:
-    """How many grades a route needs to be judged again, and how many seconds that takes at the last day's pace.
-
-    The seconds are None if the last day has no grades. Raises PolicyError if the rule does not use a normal.
-    """
-    found = next((each for each in read_rulebook(settings.rules_file).rules if each.alert == rule), None)
-    if not isinstance(found, QualityRule) or found.limit != "normal":
-        raise PolicyError(f"{rule} compares with a fixed limit, so there is no normal to learn again")
-    grader, needed = grader_version(settings), found.normal_grades
-    graded = len(grades.attributed(connection, scope, grader, since=now - DAY_S, until=now, limit=100 * needed))
-    return needed, needed / graded * DAY_S if graded else None
 
 
 def carry_out(context: ActionContext, submission: Submission, person: Person) -> str:

@@ -24,6 +24,9 @@ _PAGE: Final = 999
 Source: https://docs.slack.dev/reference/methods/conversations.members
 """
 _MOST_PAGES: Final = 20
+_LONGEST_SEARCH_S: Final = 5.0
+"""How long a person is searched for among the members of a channel, in seconds; the last request may end later."""
+
 _LONGEST_NAME: Final = 60
 _NEVER: Final = ("deleted", "is_bot", "is_workflow_bot", "is_connector_bot", "is_stranger")
 """The keys of a user object, any of which excludes a user. Source: https://docs.slack.dev/reference/objects/user-object"""
@@ -119,7 +122,8 @@ class People:
         return MEMBERS in allowed and self._is_in(channel, user)
 
     def _is_in(self, channel: str, user: str) -> bool:
-        cursor = ""
+        """Whether a user is a member of a channel. Raises UnknownPersonError if Slack takes too long to say so."""
+        cursor, until = "", self._monotonic() + _LONGEST_SEARCH_S
         for _ in range(_MOST_PAGES):
             page = self._client.conversations_members(channel=channel, limit=_PAGE, cursor=cursor or None)
             if user in page["members"]:
@@ -127,6 +131,11 @@ class People:
             cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:
                 break
+            if self._monotonic() >= until:
+                raise UnknownPersonError(
+                    f"Slack did not say within {_LONGEST_SEARCH_S:g} s whether you are in this channel: try again, or "
+                    "name those who may act in CHEAPDEEP_SLACK_MAY_ACT"
+                )
         return False
 
     def _refusal(self) -> str:

@@ -132,6 +132,7 @@ class Process(Row, table=True):
     `folded` counts its calls whose route or input class was not admitted; `folded_names` has some of their names.
     Of a router that sends over HTTP, `flush` is the number of the last flush that was stored. `secret` is the hash of
     the secret that its requests must have, in hexadecimal digits; it is empty for every other process.
+    Of a guard, `evaluated_at` is when its last evaluation of all rules was stored; None: never.
     It never writes seconds before `closed_before` again. Seconds before `sealed_before` may be folded, so the store
     refuses their rows, and adds their calls to `late`.
     """
@@ -156,6 +157,7 @@ class Process(Row, table=True):
     closed_before: int = Field(default=0, sa_type=BigInteger)
     sealed_before: int = Field(default=0, sa_type=BigInteger)
     late: int = Field(default=0, sa_type=BigInteger)
+    evaluated_at: float | None = None
 
 
 class PolicyRow(Row, table=True):

@@ -11,7 +11,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
     signal, now = payload["signal"], "now " if is_over else ""
     known = f"{signal_interval(signal)}, {signal['n']} grades{' of calls since its start' if is_over else ''}"
-    rate = f"{now}{percent(signal['rate'])} of the confident answers of {scope} are wrong"
+    rate = f"the false-confident rate of {scope} is {now}{percent(signal['rate'])}"
     return f"{rate} ({known}; {_limit(signal)})"
 
 
@@ -25,7 +25,7 @@ def _limit(signal: Signal) -> str:
 def _figures(payload: Payload, is_over: bool) -> Iterable[tuple[str, str]]:  # noqa: FBT001 - called by table
     signal = payload["signal"]
     of = " of calls since its start" if is_over else ""
-    yield "Wrong confident answers", f"{percent(signal['rate'])} ({signal_interval(signal)})"
+    yield "False-confident rate", f"{percent(signal['rate'])} ({signal_interval(signal)})"
     if signal.get("normal_rate") is None:
         yield "Limit", percent(signal["limit"])
     else:
@@ -37,14 +37,14 @@ def _figures(payload: Payload, is_over: bool) -> Iterable[tuple[str, str]]:  # n
 def _until(payload: Payload) -> str:
     if payload["signal"].get("raises_in_day"):
         return "a person ends it"
-    return f"grades show that fewer than {percent(payload['signal']['limit'])} of them are wrong"
+    return f"grades show a false-confident rate below {percent(payload['signal']['limit'])}"
 
 
 def _measured(payload: Payload) -> Iterable[str]:
     signal = payload["signal"]
     interval = signal_interval(signal, "shipped_")
     shipped = f"{percent(signal['shipped_rate'])} ({interval}, {signal['shipped_n']} grades)"
-    yield f"Wrong among shipped answers: {shipped}, by the grader, uncorrected for its errors"
+    yield f"False-confident rate of shipped answers: {shipped}, by the grader, uncorrected for its errors"
 
 
 def _release(payload: Payload) -> Iterable[str]:
@@ -54,7 +54,7 @@ def _release(payload: Payload) -> Iterable[str]:
         yield from _held(payload, count)
         return
     level, sure = percent(payload["signal"]["limit"]), percent(payload["release_confidence"])
-    rate = f"fewer than {level} of the confident answers since its start, shipped or withheld, are wrong"
+    rate = f"the false-confident rate since its start, of shipped and withheld answers, is below {level}"
     test = f"a test that errs at most once in {1 / payload['release_alpha']:,.0f} grades"
     yield f"Resolves when {rate}, with {sure} confidence and by {test}"
 
