@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, literal_column, select, update
 
 from cheapdeep_ops.store import silences
 from cheapdeep_ops.store.tables.alert_tables import AlertRow, DeliveryRow, IncidentRow, MessageRefRow, OutboxRow
@@ -130,14 +130,6 @@ def untold(connection: Connection, receiver: str, *, at: float) -> list[tuple[in
 def make_due(connection: Connection, receiver: str, *, at: float) -> None:
     """Have all waiting messages sent to a receiver at once, whatever an earlier address refused."""
     connection.execute(update(_DELIVERY).where(_waits_for(receiver)).values(due_at=at))
-
-
-def forget_places(connection: Connection, receiver: str) -> None:
-    """Forget where a receiver keeps the messages of incidents that go on, or have a message that waits for it."""
-    coming = [each.incident_id for each in waiting(connection, receiver)]
-    is_open = _REF.c.incident_id.in_(select(_INCIDENT.c.id).where(_INCIDENT.c.resolved_at.is_(None)))
-    those = or_(is_open, _REF.c.incident_id.in_([each for each in coming if each is not None]))
-    connection.execute(delete(_REF).where(_REF.c.receiver == receiver, those))
 
 
 def _waits_for(receiver: str) -> ColumnElement[bool]:

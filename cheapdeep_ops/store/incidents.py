@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from cheapdeep_ops.errors import MissingError
 from cheapdeep_ops.store import silences
+from cheapdeep_ops.store.places import LEFT
 from cheapdeep_ops.store.records import Incident, IncidentBase, Payload, StoredAlert, record_of
 from cheapdeep_ops.store.tables.alert_tables import AlertRow, IncidentRow, MessageRefRow, OutboxRow
 from cheapdeep_ops.store.tables.row import table_of
@@ -18,14 +19,24 @@ _INCIDENT: Final = table_of(IncidentRow)
 _OUTBOX: Final = table_of(OutboxRow)
 _REF: Final = table_of(MessageRefRow)
 _SLACK: Final = "slack"
-"""The receiver whose message the API names in `slack_channel` and `slack_ts`."""
+"""The receiver of the settings, whose message the API names first in `slack_channel` and `slack_ts`."""
 
+_PLACE: Final = _REF.alias("place")
+# A rules file may have several receivers, and only Slack's have a message that is edited. One that was left comes last.
+_NAMED: Final = (
+    select(_PLACE.c.receiver)
+    .where(_PLACE.c.incident_id == _INCIDENT.c.id, _PLACE.c.ts != "")
+    .order_by(_PLACE.c.receiver != _SLACK, _PLACE.c.receiver.contains(LEFT), _PLACE.c.receiver)
+    .limit(1)
+    .correlate(_INCIDENT)
+    .scalar_subquery()
+)
 # An outer join, because incidents without a message on Slack are shown too.
 _SHOWN: Final = select(
     *(column for column in _INCIDENT.c if column.name != "held"),
     func.coalesce(_REF.c.channel, "").label("slack_channel"),
     func.coalesce(_REF.c.ts, "").label("slack_ts"),
-).select_from(_INCIDENT.outerjoin(_REF, and_(_REF.c.incident_id == _INCIDENT.c.id, _REF.c.receiver == _SLACK)))
+).select_from(_INCIDENT.outerjoin(_REF, and_(_REF.c.incident_id == _INCIDENT.c.id, _REF.c.receiver == _NAMED)))
 """The columns that people see; not `held`, which is a message that is not sent yet."""
 
 

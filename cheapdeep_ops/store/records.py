@@ -72,8 +72,8 @@ class IncidentBase(Record):
     resolved_at: Annotated[float | None, Field(description="null while it is open")]
     announced: Payload
     announced_at: Moment
-    slack_channel: str
-    slack_ts: str
+    slack_channel: Annotated[str, Field(description="of its message on Slack, or of one of them; empty without one")]
+    slack_ts: Annotated[str, Field(description="the id of that message in its channel")]
     called_for_at: Annotated[float | None, Field(description="when people were last notified that it is open")]
     collected_at: Annotated[float | None, Field(description="when it began to wait for the next digest")]
 

@@ -12,6 +12,8 @@ from cheapdeep_ops.units import DAY_S
 
 STORM = [0.5] * 20
 HOSTILE = "<!channel> `x` *y*\n<https://evil|z> &"
+PINNED = "The threshold of route old has been pinned at 0.85 for 1 day, by ann: trial *y*"
+RELEASED = "Rules do not move a pinned threshold. To end a pin: cheapdeep-ops threshold release --route NAME"
 ANN = {"author": "ann", "why": "on it"}
 
 
@@ -144,8 +146,52 @@ def test_a_pin_that_is_older_than_a_day_is_in_the_digest(make_patient):
     storms(town, "a", "b")
     town.clock.advance(120)
     town.look()
-    (found,) = [each for each in town.inbox.payloads if each["kind"] == "digest"]
+    alone, found = [each for each in town.inbox.payloads if each["kind"] == "digest"]
+    assert (alone["items"], alone["pins"]) == ([], found["pins"]), "it did not wait for the tickets"
     assert [(each["scope"], each["threshold"], each["author"]) for each in found["pins"]] == [("old", 0.85, "ann")]
-    assert details(found)[-1] == (
-        "The threshold of route old has been pinned at 0.85 for 1 day, by ann: trial *y*"
+    assert details(found)[-2:] == [PINNED, RELEASED]
+    town.clock.advance(DAY_S)
+    town.look()
+    *_, found = [each for each in town.inbox.payloads if each["kind"] == "digest"]
+    assert [each["scope"] for each in found["pins"]] == ["new"], "the other one is told already"
+
+
+@pytest.mark.thorough
+def test_a_pin_is_told_a_day_later_without_any_ticket_and_once_a_week(make_patient):
+    town = make_patient(digest_every_s=0.0)
+    desk = ActionContext(store=town.store, settings=town.settings, clock=town.clock)
+    pin.perform(desk, route="old", threshold=0.85, author="ann", why="trial *y*")
+    pin.perform(desk, route="short", threshold=0.85, author="ann", why="ends by itself", for_s=DAY_S + 60.0)
+
+    def told(*, after):
+        town.clock.advance(after)
+        town.look()
+        digests = [payload for payload in town.inbox.payloads if payload["kind"] == "digest"]
+        return [[each["scope"] for each in payload["pins"]] for payload in digests]
+
+    assert told(after=DAY_S) == []
+    assert told(after=60) == [["old"]], "the other one has just ended"
+    found = town.inbox.payloads[-1]
+    assert (headline(found), details(found)) == (
+        "1 threshold has been pinned for more than a day", [PINNED, RELEASED]
     )  # fmt: skip
+    assert told(after=6 * DAY_S) == [["old"]]
+    assert told(after=DAY_S) == [["old"]] * 2
+    town.guard.close()
+    town.guard = town.another_guard()
+    assert told(after=60) == [["old"]] * 2
+    pin.perform(desk, route="old", threshold=0.86, author="bob", why="still")
+    assert told(after=DAY_S + 60) == [["old"]] * 3, "a pin that was made anew is another one"
+    release.perform(desk, route="old", author="ann")
+    assert told(after=30 * DAY_S) == [["old"]] * 3
+
+
+@pytest.mark.thorough
+def test_a_digest_of_pins_delays_no_ticket(make_patient):
+    town = make_patient(digest_every_s=3_600.0)
+    desk = ActionContext(store=town.store, settings=town.settings, clock=town.clock)
+    pin.perform(desk, route="old", threshold=0.85, author="ann", why="trial *y*")
+    town.clock.advance(DAY_S + 60)
+    town.look()
+    storms(town, "a")
+    assert kinds(town) == ["digest", "started"]

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import tracemalloc
 from contextlib import contextmanager
 
 import httpx2
@@ -125,6 +126,49 @@ def test_a_body_that_is_large_is_not_read_without_a_token(client, declares):
     body = b"[" + b"{}," * 200_000 + b"{}]"
     answer = client.post("/api/v1/outcomes/batch", content=body if declares else iter([body]), headers=JSON)
     assert (answer.status_code, answer.json()["detail"]) == (401, "needs a token with the role read")
+
+
+SPACES, OBJECTS = (b" " * 100_000, 1_000), (b"{}," * 32_000, 500)
+"""A body of 100 MB, and one of 48 MB that would be 16 million objects; both in parts."""
+
+
+@pytest.mark.parametrize("declares", [True, False])
+@pytest.mark.parametrize(
+    ("path", "parts"), [(PIN, SPACES), ("/api/v1/outcomes/batch", OBJECTS), (FLUSHES_PATH, OBJECTS)]
+)
+def test_a_huge_body_without_a_token_is_refused_and_takes_no_memory(port, path, parts, declares):
+    part, times = parts
+    framing = f"Content-Length: {len(part) * times}" if declares else "Transfer-Encoding: chunked"
+    method = "PUT" if path == PIN else "POST"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    one = part if declares else b"%x\r\n%s\r\n" % (len(part), part)
+    tracemalloc.start()
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(head.encode())
+            received = refused_at(connection, one, times)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert received.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 401 ")), received[:200]
+    assert most < 20_000_000
+
+
+def refused_at(connection, part, times):
+    """What the server says of a body in so many parts; it may say so, and close, before all are sent."""
+    try:
+        for _ in range(times):
+            connection.sendall(part)
+        connection.shutdown(socket.SHUT_WR)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    received = b""
+    try:
+        while more := connection.recv(65_536):
+            received += more
+    except ConnectionResetError:
+        pass
+    return received
 
 
 def test_a_click_may_be_larger_than_an_order_and_needs_no_token(client):

@@ -53,10 +53,10 @@ class World:
         self.slack.stop()
         self.store.close()
 
-    def begin(self):
-        opened = {"rule": "EscalationStorm", "scope": "support", "at": self.clock()}
+    def begin(self, **changes):
+        opened = {"rule": "EscalationStorm", "scope": changes.get("scope", "support"), "at": self.clock()}
         self.incident = self.store.transact(lambda connection: incidents.open_incident(connection, **opened))
-        self.say("started")
+        self.say("started", **changes)
 
     def say(self, kind, **changes):
         payload = {**STORM, "incident_id": self.incident, "kind": kind, "at": self.clock(), **changes}
@@ -271,6 +271,32 @@ def test_a_file_that_was_deleted_does_not_keep_a_message_from_its_news(world):
     assert world.say("changed") == 1
     assert shown_in(world.post) == []
     assert any(block["type"] == "header" for block in world.post.blocks), "only the picture is left out"
+
+
+@pytest.mark.thorough
+def test_a_chart_that_cannot_be_drawn_is_said_once_and_the_other_incidents_get_theirs(world, caplog, monkeypatch):
+    def chart_of(_connection, payload, *, now):
+        if payload["scope"].startswith("odd"):
+            raise ValueError("what a customer wrote")
+        return CHART
+
+    monkeypatch.setattr("cheapdeep_ops.guard.pictures.uploads.chart_of", chart_of)
+    # More of them than one round uploads.
+    for scope in ("odd1", "odd2", "odd3", "odd4"):
+        world.begin(scope=scope)
+    world.begin()
+    assert world.later(1) == 1
+    world.later(2)
+    assert len(shown_in(world.slack.posts[-1])) == 1
+    for _ in range(3):
+        world.later(301)
+    said = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert said == [f"the chart of incident {number} cannot be drawn: ValueError" for number in range(1, 5)]
+    monkeypatch.setattr("cheapdeep_ops.guard.pictures.uploads.chart_of", lambda *_, **__: CHART)
+    world.later(301)
+    for _ in range(6):
+        world.later(2)
+    assert [len(shown_in(post)) for post in world.slack.posts] == [1] * 5
 
 
 def test_an_alert_without_a_rate_has_no_picture_and_a_webhook_has_none(world):

@@ -62,6 +62,10 @@ def test_a_digest_goes_to_the_receivers_of_its_incidents_and_each_gets_its_own(t
     assert told(recipients, digest) == ["payments", "all"]
     part = part_for(recipients, digest, "payments")
     assert (part["count"], [each["scope"] for each in part["items"]]) == (1, ["billing"])
+    pins = {**digest, "count": 0, "items": [], "pins": [{"scope": "billing"}, {"scope": "search"}]}
+    assert told(recipients, pins) == ["payments", "search"]
+    assert [each["scope"] for each in part_for(recipients, pins, "search")["pins"]] == ["search"]
+    assert told(recipients, {**digest, "pins": pins["pins"]}) == ["payments", "search", "all"]
     assert told(recipients, {"kind": "report"}) == ["all"], "what is about no incident goes to the default"
     assert part_for((), digest, "any") == digest
 

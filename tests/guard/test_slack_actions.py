@@ -10,6 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from slack_sdk.signature import SignatureVerifier
 
+from cheapdeep_ops.cli.commands import doctor
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.notify.buttons import action_blocks
 from cheapdeep_ops.guard.rules.recipients import Recipient
@@ -240,7 +241,10 @@ def test_a_click_that_comes_twice_opens_one_form(place):
     number = place.incident()
     click = place.click(number, "pin", "U0ANN")
     place.slack.opened(click, 20.0)
-    assert place.slack.interactivity.deliver(click.payload).answer == {}
+    told = list(place.slack.interactivity.ephemerals)
+    # Without a server in between, so that it is over when this returns.
+    place.handler.receive(click.payload).then()
+    assert place.slack.interactivity.ephemerals == told, "the person is not told that there is no form"
     assert not place.history()
 
 
@@ -413,6 +417,34 @@ def test_doctor_says_what_buttons_lack(slack, sqlite_url):
             check_buttons(both)
     finally:
         slack.scopes.add("users:read")
+
+
+@thorough
+def test_doctor_asks_for_the_members_of_each_channel_of_the_rules_file(slack, sqlite_url, tmp_path):
+    teams = tmp_path / "rules.yaml"
+    teams.write_text(f"""{packaged("alerts/rules.yaml").read_text("utf-8")}
+receivers:
+  - {{name: payments, routes: [billing], slack_channel: G0PAYMENTS}}
+  - {{name: search, routes: [search], slack_channel: "#search"}}
+  - {{name: pager, severities: [page], continue: true, slack_channel: C0PAGER}}
+  - {{name: rest, slack_channel: C0REST}}
+""")
+    # The channel of the settings is not used.
+    settings = settings_for(slack, sqlite_url, rules_file=teams, slack_channel=None)
+    found = {name: check for name, check in doctor._CHECKS if name in {"Slack", "receivers", "Slack buttons"}}
+    states = {name: doctor._run(name, check, settings) for name, check in found.items()}
+    assert [each.ok for each in states.values()] == [True, True, True], states
+    assert "not used" in states["Slack"].found
+
+    def problem():
+        return doctor._run("Slack buttons", found["Slack buttons"], settings).found
+
+    slack.channels.leave("C0PAGER")
+    assert problem().endswith("no member may act there: C0PAGER: invite the bot (not_in_channel)")
+    slack.scopes.remove("groups:read")
+    assert "the app lacks the scopes groups:read" in problem()
+    slack.scopes.remove("files:write")
+    assert "no pictures: give the app the scope files:write" in doctor._recipients(settings)
 
 
 def test_a_body_that_is_no_interaction_is_answered_and_does_nothing(place):

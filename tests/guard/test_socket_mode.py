@@ -146,7 +146,10 @@ def test_a_click_goes_to_any_guard_and_the_one_that_delivers_edits(slack, settin
     assert [each["act"] for each in history(store) if each["author"]] == ["pin"]
 
 
-def test_dead_connections_are_said_and_a_click_that_one_gets_changes_nothing(slack, settings, store, caplog):
+def test_dead_connections_are_said_and_a_click_that_one_gets_changes_nothing(
+    slack, settings, store, caplog, monkeypatch
+):
+    monkeypatch.setattr("cheapdeep_ops.guard.slack_actions.socket_mode._FRESH_S", 1.0)
     caplog.set_level(logging.INFO, "cheapdeep_ops.guard.slack_actions")
     slack.socket_mode.add_dead(3)
     service = Service(settings)

@@ -20,7 +20,7 @@ from cheapdeep_ops.cli.guard_client import connected
 from cheapdeep_ops.errors import CheapdeepError, SettingsError
 from cheapdeep_ops.guard.formatting import duration, plain, skew_text
 from cheapdeep_ops.guard.lifecycle_check import request_lifecycles
-from cheapdeep_ops.guard.notify.receivers import RECEIVERS, configured, receivers_of
+from cheapdeep_ops.guard.notify.receivers import RECEIVERS, bot_channels, configured, receivers_of
 from cheapdeep_ops.guard.notify.sender import Receiver
 from cheapdeep_ops.guard.report_types.state import Watchers
 from cheapdeep_ops.guard.reports.status import present
@@ -303,11 +303,14 @@ def _graders_answer(model: str, settings: Settings) -> str:
 
 def _receiver(receiver: Receiver, settings: Settings) -> str:
     """The receiver's own check. Without any receiver, the first one is the problem."""
+    named = () if settings.is_store_remote else read_rulebook(settings.rules_file).receivers
+    if named and all(each.receiver != receiver.name for each in named):
+        return "not used: the rules file names the receivers"
     if receiver.is_configured(settings):
         return receiver.make_sender(settings).check()
     if settings.is_store_remote:
         return "not checked: the guard sends messages, with its own settings"
-    if receiver is RECEIVERS[0] and not configured(settings) and not read_rulebook(settings.rules_file).receivers:
+    if receiver is RECEIVERS[0] and not configured(settings) and not named:
         raise _Problem(f"not set up, and no other receiver is: set {receiver.needs}")
     return "not set up"
 
@@ -337,7 +340,7 @@ def _buttons(settings: Settings) -> str:
     # Loaded here, because only this check needs it.
     from cheapdeep_ops.guard.slack_actions.check import check_buttons
 
-    return check_buttons(settings)
+    return check_buttons(settings, bot_channels(settings, read_rulebook(settings.rules_file).receivers))
 
 
 def _telemetry(_settings: Settings) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Final, Literal
 
-from cheapdeep_ops.guard.incidents.attention import is_silenced
+from cheapdeep_ops.guard.incidents.attention import is_silenced, old_pins, untold
 from cheapdeep_ops.guard.incidents.changes import Digest, Message, OpenIncident, Unit
 from cheapdeep_ops.guard.incidents.evaluation import AlertUpdate, Evaluation
 from cheapdeep_ops.guard.incidents.stored import TICKET
@@ -15,7 +15,7 @@ from cheapdeep_ops.guard.notify.messages import Kind, digest_message, incident_m
 from cheapdeep_ops.guard.notify.outbox import orders_in_force
 from cheapdeep_ops.guard.rules.model import Action, AlertState, ScopedAlert, Transition
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, policies
+from cheapdeep_ops.store import counters
 from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.units import DAY_S
 
@@ -74,14 +74,22 @@ class Announcer:
                 yield Unit(messages=[message], unsuppresses=incident)
 
     def _digest(self, incidents: Iterable[OpenIncident]) -> Unit | None:
-        """One message about all deferred tickets, `digest_every_s` after the last ticket or digest; None before."""
+        """One message about all deferred tickets, `digest_every_s` after the last ticket or digest; None before.
+
+        It names the pins that a person may have forgotten. Without tickets, it is sent for those that are not told yet.
+        """
         waiting = [each for each in incidents if each.collected_at is not None]
         due = [each for each in waiting if not self._is_silenced(each.rule, each.scope)]
-        if not due or self._last_ticket_at is not None:
+        if due and self._last_ticket_at is not None:
             return None
-        since = min(each.started_at for each in due)
-        pins = [asdict(pin) for pin in policies.pins(self._connection) if pin.at < self._now - DAY_S]
-        payload = digest_message([dict(each.announced) for each in due], since=since, at=self._now, pins=pins)
+        pins = old_pins(self._connection, self._now)
+        if not due:
+            pins = untold(self._connection, pins, self._now)
+        if not due and not pins:
+            return None
+        since = min([each.started_at for each in due] or [each.at for each in pins])
+        known = [asdict(each) for each in pins]
+        payload = digest_message([dict(each.announced) for each in due], since=since, at=self._now, pins=known)
         return Unit(digest=Digest(incidents=tuple(due), payload=payload))
 
     def _due(self, update: AlertUpdate, incident: OpenIncident) -> Kind | None:

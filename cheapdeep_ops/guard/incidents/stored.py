@@ -76,9 +76,10 @@ def open_incidents(connection: Connection, alerts: Iterable[StoredAlert]) -> dic
 
 
 def last_ticket_at(connection: Connection, settings: Settings, now: float) -> float | None:
-    """When the last ticket or digest was sent within `digest_every_s`; None if none was, or if digests are off."""
+    """When the last ticket or digest of tickets was sent within `digest_every_s`; None if none was."""
     if not settings.digest_every_s:
         return None
     sent = incidents.start_messages_since(connection, now - settings.digest_every_s)
-    tickets = (at for at, payload in sent if payload["kind"] == "digest" or payload.get("severity") == TICKET)
+    # A digest of nothing but old pins delays no ticket.
+    tickets = (at for at, payload in sent if payload.get("items") or payload.get("severity") == TICKET)
     return max(tickets, default=None)

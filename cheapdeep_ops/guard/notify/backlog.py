@@ -4,7 +4,7 @@ Each incident keeps its newest message. An incident that began and ended in that
 Receivers that are new, or have a new address, get a message for each open incident.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -117,14 +117,17 @@ def tell_of_open(
     receiver: str,
     *,
     wants: Callable[[Mapping[str, Any]], bool] = lambda _announced: True,
+    has: Collection[int] = (),
     new_id: Callable[[], str],
     now: float,
 ) -> None:
-    """Enqueue the present state of each open incident that a receiver wants, which is new or has a new address."""
-    backlogs.forget_places(connection, receiver)
+    """Enqueue the present state of each open incident that a receiver wants, which is new or has a new address.
+
+    It `has` a message of some of them already, at its address.
+    """
     backlogs.make_due(connection, receiver, at=now)
     for incident_id, announced in backlogs.untold(connection, receiver, at=now):
-        if not wants(announced):
+        if incident_id in has or not wants(announced):
             continue
         payload: Mapping[str, Any] = {**announced, "kind": "changed", "late": True}
         backlogs.enqueue_for(

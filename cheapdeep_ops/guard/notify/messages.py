@@ -87,6 +87,8 @@ def headline(payload: Payload, *, label: LabelStyle = plain) -> str:
 
 def _digest_headline(payload: Payload) -> str:
     count, since = payload["count"], moment(payload["since"])
+    if not count and (pins := len(payload.get("pins", ()))):
+        return f"{pins} threshold{' has' if pins == 1 else 's have'} been pinned for more than a day"
     alerts = f"alert{'' if count == 1 else 's'}"
     if payload.get("late"):
         return f"{count} {alerts} began and ended since {since}, while messages did not arrive"
@@ -226,7 +228,7 @@ def joined_digest(digests: Sequence[Payload]) -> Payload:
 
 
 def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
-    """A line for each incident, one on how many a long digest leaves out, and one for each old pin."""
+    """A line for each incident, one on how many a long digest leaves out, and one for each old pin with what to do."""
     for each in payload["items"]:
         yield " | ".join([f"{_number(each)}{headline(each, label=label)}", *_times(each)])
     if rest := payload["count"] - len(payload["items"]):
@@ -235,6 +237,8 @@ def _digest_lines(payload: Payload, label: LabelStyle) -> Iterable[str]:
         where, since = scope_text(pin["scope"], label), duration(payload["at"] - pin["at"])
         by = f"by {label(pin['author'])}: {label(pin['why'], _LONGEST_QUOTE)}"
         yield f"The threshold of {where} has been pinned at {pin['threshold']:g} for {since}, {by}"
+    if payload.get("pins"):
+        yield "Rules do not move a pinned threshold. To end a pin: cheapdeep-ops threshold release --route NAME"
 
 
 def _number(payload: Payload) -> str:

@@ -22,6 +22,7 @@ from cheapdeep_ops.guard.notify.doubts import DoubtWatch
 from cheapdeep_ops.guard.notify.messages import headline, is_reply
 from cheapdeep_ops.guard.notify.picture_edits import PictureEdits
 from cheapdeep_ops.guard.notify.sender import Addressed, Doubt, MessageRef, PictureSender, Reconciler, Sender
+from cheapdeep_ops.guard.notify.succession import FormerPlaces, hand_over
 from cheapdeep_ops.guard.rules.recipients import Recipient, part_for, told
 from cheapdeep_ops.guard.rules.rule_text import Payload
 from cheapdeep_ops.store import backlogs, candidates, deliveries, in_doubt, pictures, receivers
@@ -82,6 +83,7 @@ class Notifier:
         self._new_id = new_id
         self._doubts = DoubtWatch(store, complete=self._complete)
         self._pictures = PictureEdits(store, complete=self._complete)
+        self._former = FormerPlaces(store, senders)
         self._rests: dict[tuple[str, int | None], Rest] = {}
         """The pauses of receivers as a whole (None), and of single messages that a receiver refused, by their ids.
 
@@ -111,6 +113,7 @@ class Notifier:
                 self._doubts.run(name, self._senders[name], now)
                 # Last, because messages matter more.
                 self._pictures.run(name, self._senders[name], now)
+        self._former.run(now)
         return done
 
     def _drain_all(self, due: Mapping[str, PendingDelivery], now: float, until: float) -> int:
@@ -127,9 +130,17 @@ class Notifier:
         """
         with self._store.reading() as connection:
             known = receivers.known(connection)
-            messages = deliveries.unrouted(connection, self._senders.keys())
         added = {name: target for name, target in self._targets.items() if not _is_at(known.get(name), target)}
         removed = known.keys() - self._senders.keys()
+        former = [(name, known[name].target) for name in (*removed, *added) if name in known]
+        going_on: Collection[tuple[str, int]] = ()
+        if former or added:
+            # First, because then it is known who was told of the incidents of the messages below.
+            going_on = self._store.transact(
+                lambda connection: hand_over(connection, former, self._targets, wants=self._wants)
+            )
+        with self._store.reading() as connection:
+            messages = deliveries.unrouted(connection, self._senders.keys())
         if not messages.message_ids and not added and not removed:
             return known
         of = self._told(messages.message_ids)
@@ -139,7 +150,8 @@ class Notifier:
             deliveries.route(connection, messages, delivery_ids=ids, receivers=self._senders.keys(), at=now)
             receivers.replace(connection, added=added, removed=removed, at=now)
             for name in added:
-                tell_of_open(connection, name, wants=partial(self._wants, name), new_id=self._new_id, now=now)
+                has = {incident_id for heir, incident_id in going_on if heir == name}
+                tell_of_open(connection, name, wants=partial(self._wants, name), has=has, new_id=self._new_id, now=now)
 
         self._store.transact(work)
         return {name: receiver for name, receiver in known.items() if name not in added}

@@ -47,6 +47,16 @@ def receivers_of(recipients: Sequence[Recipient], environment: Mapping[str, str]
     return [_receiver(each, environment) for each in recipients] if recipients else RECEIVERS
 
 
+def bot_channels(settings: Settings, recipients: Sequence[Recipient]) -> list[str]:
+    """The channels in which the bot posts, each once: those that the rules file names, or that of the settings."""
+    if not recipients:
+        return [settings.slack_channel] if settings.slack_channel else []
+    named = [
+        settings.slack_channel if each.receiver == slack.RECEIVER.name else each.slack_channel for each in recipients
+    ]
+    return list(dict.fromkeys(each for each in named if each))
+
+
 def _receiver(recipient: Recipient, environment: Mapping[str, str]) -> Receiver:
     return Receiver(
         name=recipient.name,

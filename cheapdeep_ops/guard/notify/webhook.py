@@ -9,8 +9,9 @@ The body is one JSON object in UTF-8. These keys stay as they are while `version
 - `headline`: the message in one line of plain text.
 - `details`: further lines of plain text for people, such as the cause; their words may change.
 - `links`: objects with `name` and `url`; empty if no address is set.
-- of an incident also what `IncidentJson` has; of a digest `since`, `count` and `incidents` (each an `IncidentJson`, at
-  most 20); of a receipt `since`, `until` and `receipt`, with the keys of `cheapdeep-ops report --json`.
+- of an incident also what `IncidentJson` has; of a digest `since`, `count`, `incidents` (each an `IncidentJson`, at
+  most 20) and `pins` (old pins of thresholds, at most 20); of a receipt `since`, `until` and `receipt`, with the keys
+  of `cheapdeep-ops report --json`.
 
 It never contains a question or an answer; it contains routes as callers name them.
 Times are Unix seconds; rates are from 0 to 1, with intervals of 95%.
@@ -171,7 +172,8 @@ def body_of(payload: Payload) -> dict[str, Any]:
         return envelope
     if payload["kind"] == "digest":
         incidents = [_incident(each) for each in payload["items"]]
-        return {**envelope, "since": payload["since"], "count": payload["count"], "incidents": incidents}
+        several = {"since": payload["since"], "count": payload["count"], "incidents": incidents}
+        return {**envelope, **several, "pins": list(payload.get("pins", ()))}
     if payload["kind"] == "report":
         figures = {name: value for name, value in payload.items() if name not in _NOT_IN_RECEIPT}
         return {**envelope, "since": payload["since"], "until": payload["until"], "receipt": figures}

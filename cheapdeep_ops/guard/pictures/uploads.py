@@ -5,7 +5,9 @@ the receiver has processed it; `notify/picture_edits.py` does that.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from cheapdeep_ops.errors import DeliveryError, LeaseLostError, StoreError
@@ -30,6 +32,15 @@ _REST_S: Final = (60.0, 3_600.0)
 """How long a receiver that takes no pictures is left alone: at first, and at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """A picture of what is wanted: a PNG, and what it shows in words."""
+
+    of: Wanted
+    content: bytes
+    text: str
+
+
 class Pictures:
     """Uploads the pictures that are wanted, and deletes those that are not; `run` is one round.
 
@@ -43,12 +54,16 @@ class Pictures:
         """By receiver that refused a file: until when it is left alone, and for how long that was."""
         self._trouble: dict[str, str] = {}
         """The last failure at each receiver, which is logged once."""
+        self._undrawn: dict[int, tuple[float, str]] = {}
+        """By incident whose chart cannot be drawn: when that was tried last, and why it failed."""
 
     def run(self, now: float) -> int:
         """Upload and delete what is due at `now` (Unix time); returns how many pictures were uploaded.
 
         Raises StoreError, and LeaseLostError if another guard does this work.
         """
+        # What failed long ago says nothing, and the incident is over or has changed.
+        self._undrawn = {key: each for key, each in self._undrawn.items() if abs(now - each[0]) < _LATE_S}
         return sum(self._serve(name, sender, now) for name, sender in self._senders.items())
 
     def _serve(self, receiver: str, sender: PictureSender, now: float) -> int:
@@ -58,10 +73,11 @@ class Pictures:
             return 0
         with self._store.reading() as connection:
             wanted = pictures.wanted(connection, receiver, since=now - _LATE_S)
-        due = [each for each in wanted if is_plotted(each.payload) and _is_due(each, now)]
         try:
             self._clear(receiver, sender, now)
-            uploaded = sum(self._upload(receiver, sender, each, now) for each in due[:_AT_ONCE])
+            # Drawn one after the other, and no more than are uploaded.
+            ready = islice(self._drawn(wanted, now), _AT_ONCE)
+            uploaded = sum(self._upload(receiver, sender, each, now) for each in ready)
         except (LeaseLostError, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a picture fails for, messages go on
@@ -95,23 +111,48 @@ class Pictures:
         sender.delete_file(picture.file_id)
         self._store.transact(lambda connection: pictures.forget(connection, picture))
 
-    def _upload(self, receiver: str, sender: PictureSender, wanted: Wanted, now: float) -> int:
-        """Draw and upload one picture; returns 1, or 0 if there is nothing to draw."""
+    def _drawn(self, wanted: Iterable[Wanted], now: float) -> Iterator[_Drawing]:
+        """The pictures that are due, without those of incidents that have no chart or one that cannot be drawn."""
+        for each in wanted:
+            failed_at, before = self._undrawn.get(each.incident_id, (None, ""))
+            if not (_is_past(each.drawn_at, now) and _is_past(failed_at, now)):
+                continue
+            try:
+                drawing = self._draw(each, now)
+            except (LeaseLostError, StoreError):
+                raise
+            except Exception as error:  # noqa: BLE001 - other incidents get their pictures
+                # Its words may hold what a message says.
+                why = type(error).__name__
+                self._undrawn[each.incident_id] = (now, why)
+                if why != before:
+                    _log.warning("the chart of incident %s cannot be drawn: %s", each.incident_id, why)
+                continue
+            if drawing is not None:
+                yield drawing
+
+    def _draw(self, wanted: Wanted, now: float) -> _Drawing | None:
+        """The picture of an incident; None if there is nothing to draw."""
+        if not is_plotted(wanted.payload):
+            return None
         with self._store.reading() as connection:
             chart = chart_of(connection, wanted.payload, now=now)
-        if chart is None:
-            return 0
-        content, text = drawn(chart), description(wanted.payload, chart)
-        upload = sender.begin_upload(size=len(content), text=text)
+        return None if chart is None else _Drawing(wanted, drawn(chart), description(wanted.payload, chart))
+
+    def _upload(self, receiver: str, sender: PictureSender, drawing: _Drawing, now: float) -> int:
+        """Upload one picture; returns 1."""
+        upload = sender.begin_upload(size=len(drawing.content), text=drawing.text)
         # On record before the file has any content.
+        of, text = drawing.of, drawing.text
         self._store.transact(
-            lambda connection: pictures.begin(connection, receiver, upload.file_id, wanted, text=text, at=now)
+            lambda connection: pictures.begin(connection, receiver, upload.file_id, of, text=text, at=now)
         )
-        sender.finish_upload(upload, content)
+        sender.finish_upload(upload, drawing.content)
         self._store.transact(lambda connection: pictures.ready(connection, receiver, upload.file_id))
         return 1
 
 
-def _is_due(wanted: Wanted, now: float) -> bool:
+def _is_past(at: float | None, now: float) -> bool:
+    """Whether a drawing or a failure at `at` is so old that the next one is due."""
     # By the distance, because a clock that was far ahead must not keep a picture for hours.
-    return wanted.drawn_at is None or abs(now - wanted.drawn_at) >= REDRAWN_EVERY_S
+    return at is None or abs(now - at) >= REDRAWN_EVERY_S

@@ -96,10 +96,12 @@ def check_recipients(recipients: Sequence[Recipient]) -> None:
 def told(recipients: Sequence[Recipient], payload: Mapping[str, Any]) -> list[str]:
     """The names of the receivers of a message, in their order. There is one at least, if there are receivers at all.
 
-    A digest goes to the receivers of each of its incidents. A message about no incident goes to those without
-    conditions.
+    A digest goes to the receivers of each of its incidents and pins. Any other message about no incident goes to those
+    without conditions.
     """
-    parts = payload["items"] if payload.get("kind") in {"digest", "backlog"} and payload.get("items") else [payload]
+    parts = [payload]
+    if payload.get("kind") in {"digest", "backlog"}:
+        parts = [*payload.get("items", ()), *map(_as_ticket, payload.get("pins", ()))] or parts
     chosen = {name for part in parts for name in _told_of(recipients, part)}
     return [each.name for each in recipients if each.name in chosen]
 
@@ -128,8 +130,13 @@ def part_for(recipients: Sequence[Recipient], payload: Mapping[str, Any], receiv
     left_out = len(payload["items"]) - len(items)
     # Incidents beyond the longest digest are only counted, for those who are told of everything.
     count = len(items) if left_out else payload["count"]
-    pins = [each for each in payload.get("pins", ()) if receiver in _told_of(recipients, {**each, "severity": _TICKET})]
+    pins = [each for each in payload.get("pins", ()) if receiver in _told_of(recipients, _as_ticket(each))]
     return {**payload, "items": items, "count": count, **({"pins": pins} if "pins" in payload else {})}
+
+
+def _as_ticket(pin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An old pin of a digest, as a ticket about its route."""
+    return {**pin, "severity": _TICKET}
 
 
 def _covers(pattern: str, scope: str) -> bool:

@@ -1,5 +1,6 @@
 """The check of `doctor` whether buttons can work: tokens, scopes and Socket Mode."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from slack_sdk import WebClient
@@ -9,7 +10,7 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
 from cheapdeep_ops.guard.notify.slack_history import code_of, header, is_channel_id
 from cheapdeep_ops.guard.slack_actions.clicks import silent_client
-from cheapdeep_ops.guard.slack_actions.people import needed_scopes
+from cheapdeep_ops.guard.slack_actions.people import MEMBERS, needed_scopes
 from cheapdeep_ops.settings import Settings
 
 _REPAIRS: Final = {
@@ -23,17 +24,21 @@ _REPAIRS: Final = {
 Source: https://docs.slack.dev/reference/methods/apps.connections.open#errors
 """
 
+_NO_MEMBERS: Final = frozenset({"missing_scope", "channel_not_found", "not_in_channel"})
+"""The codes with which Slack does not show the members of one channel."""
 
-def check_buttons(settings: Settings) -> str:
+
+def check_buttons(settings: Settings, channels: Sequence[str] = ()) -> str:
     """Ask Slack whether tokens and scopes are those that buttons need; returns how clicks reach the guard.
 
-    Raises SettingsError if something must be mended.
+    `channels` are those in which the bot posts, by name or id. Raises SettingsError if something must be mended.
     """
     if not settings.has_buttons:
         return "not set up: messages have no buttons (CHEAPDEEP_SLACK_APP_TOKEN adds them)"
     client = silent_client(settings)
     try:
-        _check_scopes(client, settings)
+        _check_scopes(client, settings, channels)
+        _check_members(client, settings, channels)
         ways = [_socket_mode(client, settings)] if settings.slack_app_token is not None else []
     except SlackApiError as error:
         raise SettingsError(f"Slack refuses the bot token: {code_of(error)}") from None
@@ -45,13 +50,13 @@ def check_buttons(settings: Settings) -> str:
     return f"clicks come by {' and '.join(ways)}; {', '.join(settings.slack_may_act)} may act{may_lower}"
 
 
-def _check_scopes(client: WebClient, settings: Settings) -> None:
+def _check_scopes(client: WebClient, settings: Settings, channels: Sequence[str]) -> None:
     given = header(client.auth_test().headers, "x-oauth-scopes")
     if given is None:
         return  # a proxy may drop the header; the guard then learns it from a click
     scopes = {each.strip() for each in given.split(",")}
-    channel = settings.slack_channel or ""
-    needed = needed_scopes(settings, channel if is_channel_id(channel) else "")
+    ids = [each for each in channels if is_channel_id(each)] or [""]
+    needed = dict.fromkeys(scope for channel in ids for scope in needed_scopes(settings, channel))
     missing = [each for each in needed if each not in scopes]
     # Whether a channel is private does not show in a new id, so one of the two must do.
     if "channels:read" in missing and "groups:read" in scopes:
@@ -59,6 +64,27 @@ def _check_scopes(client: WebClient, settings: Settings) -> None:
     if missing:
         named = ", ".join(missing)
         raise SettingsError(f"the app lacks the scopes {named}, so Slack does not say who has clicked: add them")
+
+
+def _check_members(client: WebClient, settings: Settings, channels: Sequence[str]) -> None:
+    """Ask for a member of each channel, where its members may act. Slack takes ids here, and no names.
+
+    Source: https://docs.slack.dev/reference/methods/conversations.members#errors
+    """
+    if MEMBERS not in {*settings.slack_may_act, *settings.slack_may_lower}:
+        return
+    faults = []
+    for channel in filter(is_channel_id, channels):
+        try:
+            client.conversations_members(channel=channel, limit=1)
+        except SlackApiError as error:
+            code = code_of(error)
+            if code not in _NO_MEMBERS:
+                raise
+            lacks = f"the app lacks the scope {error.response.get('needed') or 'groups:read'}"
+            faults.append(f"{channel}: {lacks if code == 'missing_scope' else f'invite the bot ({code})'}")
+    if faults:
+        raise SettingsError(f"Slack does not say who is in a channel, so no member may act there: {'; '.join(faults)}")
 
 
 def _socket_mode(client: WebClient, settings: Settings) -> str:

@@ -7,20 +7,22 @@ Sources: https://docs.slack.dev/apis/events-api/using-socket-mode and
 https://github.com/slackapi/python-slack-sdk/issues/1940
 """
 
+import errno
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
-from slack_sdk.socket_mode.builtin import SocketModeClient
 from slack_sdk.socket_mode.client import BaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.socket_mode.response import SocketModeResponse
 
 from cheapdeep_ops.guard.notify.slack_history import code_of
+from cheapdeep_ops.guard.slack_actions.connection import BoundedClient
 from cheapdeep_ops.guard.slack_actions.handler import ClickHandler
 
 _log: Final = logging.getLogger(__name__)
@@ -29,7 +31,8 @@ _SILENT: Final = logging.Logger("slack_sdk.socket_mode", level=logging.CRITICAL 
 
 _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 60.0
-_CONCURRENCY: Final = 4
+_FRESH_S: Final = 10.0
+"""For so long after it began, a connection is not replaced while it works: Slack may have meant the one before."""
 
 
 class SocketConnection:
@@ -44,6 +47,12 @@ class SocketConnection:
         self._last_failure = ""
         self._connections = 0
         """How many connections Slack has counted when the last one began; 0 once that was looked at."""
+        self._is_full = False
+        """Whether Slack has refused the last connection, because the app has too many."""
+        self._connected_at = float("-inf")
+        self._is_asked = False
+        """Whether Slack has asked for another connection."""
+        self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slack-socket-mode", daemon=True)
 
@@ -54,6 +63,7 @@ class SocketConnection:
     def ask_to_stop(self) -> None:
         """Begin to disconnect."""
         self._stopping.set()
+        self._wake.set()
 
     def join(self, timeout_s: float) -> None:
         """Wait until it is disconnected, for `timeout_s` seconds at most."""
@@ -64,8 +74,9 @@ class SocketConnection:
         wait_s, was_connected, client = _FIRST_WAIT_S, False, self._client()
         try:
             while not self._stopping.is_set():
-                # slack_sdk makes a connection again that was once there, and this makes the first one.
-                why = "" if client.is_connected() else self._connect(client)
+                self._wake.clear()
+                is_due = not client.is_connected() or self._is_to_be_replaced()
+                why = self._connect(client) if is_due else ""
                 is_connected = client.is_connected()
                 if is_connected != was_connected:
                     _log.log(*(_THERE if is_connected else _GONE))
@@ -73,29 +84,39 @@ class SocketConnection:
                     _log.warning("%s, so clicks are not heard: %s", why, _OTHER_WAYS)
                 self._last_failure, was_connected = why, is_connected
                 self._check_connections()
-                wait_s = _FIRST_WAIT_S if is_connected else min(2 * wait_s, _LONGEST_WAIT_S)
-                self._stopping.wait(wait_s)
+                is_well = is_connected and not self._is_full
+                wait_s = _FIRST_WAIT_S if is_well else min(2 * wait_s, _LONGEST_WAIT_S)
+                self._wake.wait(wait_s)
         finally:
-            client.close()
-            # slack_sdk may have made another connection meanwhile.
-            client.disconnect()
+            client.end()
 
-    def _client(self) -> SocketModeClient:
-        client = SocketModeClient(
-            self._app_token,
+    def _is_to_be_replaced(self) -> bool:
+        return self._is_asked and time.monotonic() - self._connected_at >= _FRESH_S
+
+    def _client(self) -> BoundedClient:
+        client = BoundedClient(
+            app_token=self._app_token,
             logger=_SILENT,
             web_client=WebClient(base_url=self._base_url, retry_handlers=[], logger=_SILENT),
-            concurrency=_CONCURRENCY,
-            on_message_listeners=[self._note],
+            on_message=self._note,
+            on_error=self._note_failure,
+            on_disconnect=self._ask,
         )
         client.socket_mode_request_listeners.append(self._answer)
         return client
 
-    def _connect(self, client: SocketModeClient) -> str:
+    def _ask(self) -> None:
+        """Have the connection replaced."""
+        self._is_asked = True
+        # A fresh one is looked at again after the usual wait, so that many requests are one.
+        if self._is_to_be_replaced():
+            self._wake.set()
+
+    def _connect(self, client: BoundedClient) -> str:
         """Connect; returns why that failed, for certain failures only."""
+        self._is_asked, self._connected_at = False, time.monotonic()
         try:
-            # Not `connect`, which would use the address of the last attempt again, and Slack takes each one once.
-            client.connect_to_new_endpoint()
+            client.renew()
         except SlackApiError as error:
             return f"Slack refuses Socket Mode ({code_of(error)})"
         except Exception as error:  # noqa: BLE001 - an answer of any form must not end the attempts
@@ -127,12 +148,20 @@ class SocketConnection:
             return
         if message.get("type") == "hello":
             # Looked at by the other thread, because this one must be free for clicks.
+            self._is_full = False
             counted = message.get("num_connections")
             self._connections = counted if isinstance(counted, int) else 0
         elif message.get("type") == "disconnect" and message.get("reason") == "too_many_websockets":
-            _log.warning("Slack counts more than ten connections of this app (too_many_websockets): %s", _LOST)
+            if not self._is_full:
+                _log.warning("Slack counts more than ten connections of this app (too_many_websockets): %s", _LOST)
+            self._is_full = True
         elif message.get("type") == "disconnect" and message.get("reason") == "link_disabled":
             _log.error("Socket Mode is switched off in the app's settings (link_disabled): %s", _OTHER_WAYS)
+
+    def _note_failure(self, error: Exception) -> None:
+        """Say that a message was too large; other failures end the connection, which is said anyway."""
+        if isinstance(error, OSError) and error.errno == errno.EMSGSIZE:
+            _log.warning("Slack has sent a message that is too large for a click: the connection is made again")
 
     def _check_connections(self) -> None:
         """Say once for each connection if Slack counts more of them than there are."""
