@@ -10,6 +10,7 @@ from cheapdeep_ops.cli.commands import (  # noqa: F401 - importing a module regi
     alerts,
     backtest,
     changes,
+    gateway,
     incidents,
     keys,
     recommend,
