@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8643
     gateway_status_within_s: Seconds = 10.0
     """When the gateway begins the response to a stream at the latest, if no tier has answered by then."""
+    gateway_stop_within_s: Seconds = 25.0
+    """How long the gateway waits at its end for responses that have begun; it breaks off those that take longer."""
     capture_content: bool = False
     retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
     retain_minutes_days: Annotated[float, Field(ge=0.25, le=3650)] = 2.0

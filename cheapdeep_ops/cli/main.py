@@ -10,7 +10,6 @@ from cheapdeep_ops.cli.commands import (  # noqa: F401 - importing a module regi
     alerts,
     backtest,
     changes,
-    gateway,
     incidents,
     keys,
     recommend,

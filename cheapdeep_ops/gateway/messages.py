@@ -52,15 +52,14 @@ class Messages:
 
     async def _answer(self, exchange: Exchange, body: bytes) -> None:
         caller, params = self._callers.of(exchange.headers), params_of(body)
-        request = self._upstream.message_request(exchange, body)
         # The API explains best what is wrong with it.
         if caller is None or params is None:
-            await self._upstream.pass_on(exchange, request)
+            await self._upstream.pass_on(exchange, self._upstream.message_request(exchange, body))
             return
         options = call_options(exchange.headers)
         if options.conversation:
             params["conversation"] = f"{caller.key_hash} {options.conversation}"
-        call = _ForwardedCall(self._upstream, request, options)
+        call = _ForwardedCall(self._upstream, exchange, body, options)
         if params.get("stream"):
             await self._stream(exchange, caller, params, call)
         else:
@@ -163,8 +162,8 @@ class Messages:
 class _ForwardedCall:
     """The caller's request, and what becomes of it; a `Forward`."""
 
-    def __init__(self, upstream: Upstream, request: httpx2.Request, options: CallOptions) -> None:
-        self._upstream, self._request, self.options = upstream, request, options
+    def __init__(self, upstream: Upstream, exchange: Exchange, body: bytes, options: CallOptions) -> None:
+        self._upstream, self._exchange, self._body, self.options = upstream, exchange, body, options
         self.begun_call: Call | None = None
         self.response: httpx2.Response | None = None
 
@@ -175,7 +174,8 @@ class _ForwardedCall:
             send_deep(call, BypassCause.DEEP_REQUESTED)
 
     async def send(self) -> httpx2.Response:
-        self.response = await self._upstream.send(self._request)
+        request = self._upstream.message_request(self._exchange, self._body)
+        self.response = await self._upstream.send(request)
         return self.response
 
 
