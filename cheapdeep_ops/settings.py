@@ -127,6 +127,12 @@ class Settings(BaseSettings):
     """The URL of a guard; commands then use its HTTP API instead of the store."""
     guard_token: SecretStr | None = None
     """An API token of that guard."""
+    gateway_host: str = "127.0.0.1"
+    gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8643
+    gateway_status_within_s: Seconds = 10.0
+    """When the gateway begins the response to a stream at the latest, if no tier has answered by then."""
+    gateway_stop_within_s: Seconds = 25.0
+    """How long the gateway waits at its end for responses that have begun; it breaks off those that take longer."""
     capture_content: bool = False
     retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
     retain_minutes_days: Annotated[float, Field(ge=0.25, le=3650)] = 2.0
@@ -298,7 +304,7 @@ class Settings(BaseSettings):
             raise ValueError("needs printable ASCII characters, because it is sent in a header")
         return SecretStr(token)
 
-    @field_validator("host")
+    @field_validator("host", "gateway_host")
     @classmethod
     def _nameable(cls, value: str) -> str:
         try:

@@ -73,6 +73,7 @@ class BypassCause(StrEnum):
     STOP_SEQUENCES = "stop_sequences"
     PREFILL = "prefill"
     CHEAP_REQUESTED = "cheap_requested"
+    DEEP_REQUESTED = "deep_requested"
     NO_TRIAGE_TIER = "no_triage_tier"
     TOO_LONG = "too_long"
     SUSPICIOUS_TEXT = "suspicious_text"

@@ -47,6 +47,8 @@ class Call:
     seconds that each model call has taken so far, in the order of the steps. `refused` is what the client's models are
     known to refuse. `user_text` is all text that the caller sent if it spells out a verdict, and empty otherwise.
     `interruption` is an exception that others raised into the call, such as the time limit of a worker.
+    `is_forwarded` is whether the deep tier gets the caller's own bytes, unchanged. `may_be_graded` is False if
+    no text of the call may be kept.
     """
 
     id: str
@@ -60,6 +62,8 @@ class Call:
     started: float
     refused: RefusedParts
     is_shadowed: bool = False
+    is_forwarded: bool = False
+    may_be_graded: bool = True
     ended: float | None = None
     model_s: list[float] = field(default_factory=list)
     interruption: BaseException | None = None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Final, Self, TypeVar
@@ -190,14 +191,15 @@ class CallRunner:
         if not (call.is_shadowed and open_call.decision):  # the caller's decision is the one without shadow triage
             open_call.decision = decision
         self.planner.remember(call, decision)
-        sampled = is_kept(decision, self._graded_share)
+        sampled = call.may_be_graded and is_kept(decision, self._graded_share)
         waited_s = sum(call.model_s)
         self.telemetry.record_decision(
             span, decision, provider=claude.name, hop_s=record.hop_s, waited_s=waited_s, sampled=sampled
         )
         try:
             trace_of = self.telemetry.trace_of
-            self.recorder.put(decision, lambda: self.decisions.exchange(record.call, record.result, trace_of(span)))
+            exchange = partial(self.decisions.exchange, record.call, record.result)
+            self.recorder.put(decision, lambda: exchange(trace_of(span)) if call.may_be_graded else None)
         except Exception:  # noqa: BLE001 - a failure to record must not fail the call
             _log.exception("recording failed; the call goes on")
 
@@ -225,7 +227,8 @@ class CallRunner:
     def is_kept(self, open_call: OpenCall) -> bool:
         """Whether the answer is kept as a candidate for grading, if it would ship at the base threshold."""
         # A call has one candidate. A background task is already reading that of an earlier tier.
-        return open_call.background is None and position(open_call.call.id) < self._kept_share
+        call = open_call.call
+        return open_call.background is None and call.may_be_graded and position(call.id) < self._kept_share
 
     def withheld(self, tier: Tier, reply: Callable[[], TierReply], open_call: OpenCall) -> BackgroundTask:
         """The task of a tier's withheld answer that is read to its end; `reply` gives the whole of it then."""

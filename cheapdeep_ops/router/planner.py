@@ -212,6 +212,8 @@ class CallPlanner:
     def request(self, call: Call, ask: Ask) -> Request:
         """The keyword arguments of `messages.create` for one request, and in words what had to change in them."""
         if ask.kind == "original":
+            if call.is_forwarded:
+                return {**call.params}, ()
             return claude.original_request(call.params, model=ask.tier.model)
         return claude.triage_request(
             call.params,

@@ -188,6 +188,11 @@ class _RecordedStream(Generic[Upstream]):
         return self._opened.progress.gives_texts
 
     @property
+    def result(self) -> CascadeResult | None:
+        """How the call was decided so far: which tier's stream this is, and why."""
+        return self._finalizer.open_call.result
+
+    @property
     def decision(self) -> Decision | None:
         """How the call was decided, and what it cost; None before its end."""
         return self._finalizer.open_call.decision

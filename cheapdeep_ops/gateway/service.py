@@ -1,0 +1,100 @@
+"""Wiring of router, API and HTTP server of the gateway."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from cheapdeep_ops.gateway.app import make_app
+from cheapdeep_ops.gateway.callers import Callers
+from cheapdeep_ops.gateway.calls import RecentCalls
+from cheapdeep_ops.gateway.messages import Messages
+from cheapdeep_ops.gateway.upstream import Upstream
+from cheapdeep_ops.listening import listen, own_signals
+from cheapdeep_ops.router.forwarding import ForwardingRouter
+from cheapdeep_ops.router.provider import make_gateway_client
+from cheapdeep_ops.settings import Settings
+
+_log: Final = logging.getLogger(__name__)
+_KEEP_ALIVE_S: Final = 75
+_UNFINISHED: Final = "ASGI callable returned without completing response."
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which calls `on_signal` when it is to end."""
+
+    def __init__(self, config: uvicorn.Config, *, on_signal: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        self._on_signal()
+        super().handle_exit(sig, frame)
+
+
+class Gateway:
+    """The gateway of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = make_gateway_client()
+        self._router = ForwardingRouter(settings=settings, client=self._client)
+        self._is_open = False
+
+    def app(self) -> Starlette:
+        """The application, which closes the router at its end."""
+        upstream = Upstream(self._router.http_client, str(self._client.base_url))
+        calls, callers = RecentCalls(), Callers(self._router, secrets.token_bytes(32))
+        within_s = self._settings.gateway_status_within_s
+        return make_app(
+            messages=Messages(callers, upstream, calls, status_within_s=within_s),
+            upstream=upstream,
+            callers=callers,
+            calls=calls,
+            lifespan=self._lifespan,
+            missing=lambda: "" if self._is_open else "the gateway is starting or ending",
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self._is_open = True
+        try:
+            yield
+        finally:
+            self._is_open = False
+            await asyncio.sleep(0)  # so that calls that were just broken off are recorded
+            await self._router.aclose()
+            await self._client.close()
+
+    def serve(self, *, on_signal: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT; then responses that have begun come to their end, and no new ones begin.
+
+        Calls `on_signal` at the signal. Raises SettingsError if the port is taken.
+        """
+        settings = self._settings
+        listener = listen(settings.gateway_host, settings.gateway_port, setting="CHEAPDEEP_GATEWAY_PORT")
+        # A response that breaks off like that of the API is no fault of the gateway.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _UNFINISHED)
+        config = uvicorn.Config(
+            self.app(),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=round(settings.gateway_stop_within_s),
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            server_header=False,
+            date_header=False,
+        )
+        with own_signals(), listener:
+            host, port = listener.getsockname()[:2]
+            scheme = "https" if settings.tls_cert else "http"
+            _log.info("calls go to %s; %s://%s:%s", self._client.base_url, scheme, host, port)
+            _Server(config, on_signal=on_signal).run(sockets=[listener])
