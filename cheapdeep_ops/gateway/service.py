@@ -54,7 +54,7 @@ class Gateway:
         calls, callers = RecentCalls(), Callers(self._router, secrets.token_bytes(32))
         within_s = self._settings.gateway_status_within_s
         return make_app(
-            messages=Messages(callers, upstream, calls, status_within_s=within_s),
+            messages=Messages(callers, upstream, calls, models=self._settings.tiers, status_within_s=within_s),
             upstream=upstream,
             callers=callers,
             calls=calls,
