@@ -66,40 +66,42 @@ class Messages:
             return
         options = call_options(exchange.headers)
         if options.conversation:
-            params["conversation"] = f"{caller.key_hash} {options.conversation}"
+            params["conversation"] = f"{caller.fingerprint} {options.conversation}"
         call = ForwardedCall(
             self._upstream, exchange, body, options=options, models=self._models, model=params["model"]
         )
         try:
             if params.get("stream"):
-                await self._stream(exchange, params, call, key_hash=caller.key_hash)
+                await self._stream(exchange, params, call, fingerprint=caller.fingerprint)
             else:
-                await self._answer_whole(exchange, params, call, key_hash=caller.key_hash)
+                await self._answer_whole(exchange, params, call, fingerprint=caller.fingerprint)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a response
-            await self._respond_error(exchange, error, key_hash=caller.key_hash)
+            await self._respond_error(exchange, error, fingerprint=caller.fingerprint)
 
     async def _answer_whole(
-        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, key_hash: str
+        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, fingerprint: str
     ) -> None:
         router, options = self._callers.router_for(exchange.headers), call.options
         answered = await router.answer_whole(params, call, route=options.route, input_class=options.input_class)
-        self._calls.put(key_hash, answered.decision)
+        self._calls.put(fingerprint, answered.decision)
         own, headers = of_the_call(outline_of_decision(answered.decision)), answered.headers.raw
         passed = [_JSON, *from_triage(headers)] if answered.is_triage else to_caller(headers, without=_READ)
         await exchange.respond(answered.status, [*passed, *own], answered.body)
 
-    async def _stream(self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, key_hash: str) -> None:
+    async def _stream(
+        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, fingerprint: str
+    ) -> None:
         router, options = self._callers.router_for(exchange.headers), call.options
         opening = router.answer_streamed(params, call, route=options.route, input_class=options.input_class)
         decision = await answer_streamed(exchange, opening, call, status_within_s=self._status_within_s)
         if decision is not None:
-            self._calls.put(key_hash, decision)
+            self._calls.put(fingerprint, decision)
 
-    async def _respond_error(self, exchange: Exchange, error: Exception, *, key_hash: str) -> None:
+    async def _respond_error(self, exchange: Exchange, error: Exception, *, fingerprint: str) -> None:
         """Give the API's own error to the caller, or say that the API did not answer."""
         decision, response = decision_of(error), response_of(error)
         if decision is not None:
-            self._calls.put(key_hash, decision)
+            self._calls.put(fingerprint, decision)
         if exchange.has_begun:
             _log.error("a response broke off", exc_info=error)
         elif response is not None:
