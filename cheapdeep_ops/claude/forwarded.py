@@ -32,19 +32,19 @@ def raise_for_status(response: httpx2.Response, client: AsyncAnthropic) -> None:
         raise client._make_status_error_from_response(response)  # noqa: SLF001
 
 
-def is_status_error(error: BaseException) -> bool:
-    """Whether the API has answered with the status of an error."""
-    return isinstance(error, APIStatusError)
+def response_of(error: BaseException) -> httpx2.Response | None:
+    """The response with which the API has refused a request, which was read; None if it did not."""
+    return error.response if isinstance(error, APIStatusError) and error.response.is_closed else None
 
 
-def answer_json(message: AnyMessage, answer: str) -> tuple[bytes, httpx2.Headers | None]:
-    """The body of a triage reply with `answer` as its content, and the headers of its response if they are known."""
+def answer_json(message: AnyMessage, answer: str) -> tuple[bytes, httpx2.Headers]:
+    """The body of a triage reply with `answer` as its content, and what is known of its response's headers."""
     if isinstance(message, RawMessage):
         return to_json(message.fields_with_answer(answer)), message.headers
     # The SDK has read the reply, because it differs from its types.
     fields = message.to_dict(mode="json", warnings=False)
     request_id = message._request_id  # noqa: SLF001 - documented by the SDK
-    headers = None if request_id is None else httpx2.Headers({"request-id": request_id})
+    headers = httpx2.Headers({} if request_id is None else {"request-id": request_id})
     return to_json({**fields, "content": [{"type": "text", "text": answer}]}), headers
 
 

@@ -45,7 +45,7 @@ def make_app(
 
     async def call_facts(request: Request) -> Response:
         caller = callers.of(request.scope["headers"])
-        facts = calls.find(request.path_params["call_id"], caller.key_hash) if caller is not None else None
+        facts = await calls.find(request.path_params["call_id"], caller.fingerprint) if caller is not None else None
         if facts is None:
             message = "No call of this key with this id has ended within ten minutes."
             return JSONResponse(error_body("not_found_error", message), 404)

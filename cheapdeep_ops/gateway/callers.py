@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Final
 
 from cheapdeep_ops.gateway.headers import KEY_HEADERS, Headers, of_triage, value_of
@@ -13,24 +13,22 @@ _MOST_VIEWS: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The sender of a request. `key_hash` is a keyed hash of its key, by which it is known again."""
+    """The sender of a request. `fingerprint` is a hash of its key, by which it is known again; it is never shown."""
 
-    key_hash: str
+    fingerprint: str
 
 
 class Callers:
-    """Knows callers by their keys, and has a view of the router for each. `secret` is the key of the hashes."""
+    """Knows callers by their keys, and has a view of the router for each."""
 
-    def __init__(self, router: ForwardingRouter, secret: bytes) -> None:
-        self._router, self._secret = router, secret
+    def __init__(self, router: ForwardingRouter) -> None:
+        self._router = router
         self._views: OrderedDict[tuple[tuple[str, str], ...], ForwardingRouter] = OrderedDict()
 
     def of(self, headers: Headers) -> Caller | None:
         """The caller of a request; None if it has no key."""
         keys = [value_of(headers, name) for name in KEY_HEADERS]
-        if not any(keys):
-            return None
-        return Caller(key_hash=blake2b(b"\0".join(keys), key=self._secret, digest_size=16).hexdigest())
+        return Caller(fingerprint=sha256(b"\0".join(keys)).hexdigest()) if any(keys) else None
 
     def router_for(self, headers: Headers) -> ForwardingRouter:
         """The router that sends triage with the caller's key, version and betas."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -15,6 +14,7 @@ from cheapdeep_ops.gateway.app import make_app
 from cheapdeep_ops.gateway.callers import Callers
 from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.messages import Messages
+from cheapdeep_ops.gateway.stored_calls import StoredCalls
 from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.listening import listen, own_signals
 from cheapdeep_ops.router.forwarding import ForwardingRouter
@@ -46,15 +46,18 @@ class Gateway:
         self._settings = settings
         self._client = make_gateway_client()
         self._router = ForwardingRouter(settings=settings, client=self._client)
+        # Behind a guard there is no way to store calls yet.
+        has_store = settings.record and not settings.is_store_remote
+        self._stored = StoredCalls(settings.store_url, every_s=settings.flush_every_s) if has_store else None
         self._is_open = False
 
     def app(self) -> Starlette:
         """The application, which closes the router at its end."""
         upstream = Upstream(self._router.http_client, str(self._client.base_url))
-        calls, callers = RecentCalls(), Callers(self._router, secrets.token_bytes(32))
+        calls, callers = RecentCalls(self._stored), Callers(self._router)
         within_s = self._settings.gateway_status_within_s
         return make_app(
-            messages=Messages(callers, upstream, calls, status_within_s=within_s),
+            messages=Messages(callers, upstream, calls, models=self._settings.tiers, status_within_s=within_s),
             upstream=upstream,
             callers=callers,
             calls=calls,
@@ -65,6 +68,8 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         self._is_open = True
+        if self._stored is not None:
+            self._stored.start()
         try:
             yield
         finally:
@@ -72,6 +77,8 @@ class Gateway:
             await asyncio.sleep(0)  # so that calls that were just broken off are recorded
             await self._router.aclose()
             await self._client.close()
+            if self._stored is not None:
+                await asyncio.to_thread(self._stored.stop)
 
     def serve(self, *, on_signal: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT; then responses that have begun come to their end, and no new ones begin.

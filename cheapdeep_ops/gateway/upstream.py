@@ -1,7 +1,6 @@
 """Sends requests to the API as they came, and gives its responses back as they come."""
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx2
@@ -60,6 +59,9 @@ class Upstream:
             async for part in response.aiter_raw():
                 await exchange.write(part)
             await exchange.end()
+        except httpx2.HTTPError as error:
+            # Without an end, so that the caller's connection breaks off too.
+            _log.warning("a response of the API broke off: %s", type(error).__name__)
         finally:
             await response.aclose()
 
@@ -71,8 +73,3 @@ async def refuse_unreachable(exchange: Exchange, error: BaseException) -> None:
         await exchange.respond_json(504, error_body("timeout_error", "The gateway waited too long for the API."))
     else:
         await exchange.respond_json(502, error_body("api_error", "The gateway got no answer from the API."))
-
-
-def parts_of(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The bytes of a response as they come."""
-    return response.aiter_raw()

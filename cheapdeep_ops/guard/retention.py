@@ -69,6 +69,8 @@ class Retention:
             retire(self._store, unseen_since=now - _FORGET_AFTER_S)
             expiry.expire_grades(self._store, before=now - self._keep_grades_s)
             expiry.expire_outcomes(self._store, before=now - self._keep_outcomes_s)
+            # Gateways do it too, while there are any.
+            expiry.expire_gateway_calls(self._store, before=now - HOUR_S)
             self._slow_at = self._monotonic() + _SLOW_EVERY_S
         space.give_back(self._store)
         return folded

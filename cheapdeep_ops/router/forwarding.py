@@ -17,8 +17,10 @@ from cheapdeep_ops.router.provider import (
     PassedStream,
     StreamProgress,
     answer_json,
+    as_whole,
     client_for_caller,
     raise_for_status,
+    refuses_unstreamed,
     streamed_error,
     whole_reply,
 )
@@ -35,8 +37,11 @@ class Forward(Protocol):
     def begun(self, call: Call) -> None:
         """The call has begun, and nothing is sent yet."""
 
-    async def send(self) -> httpx2.Response:
-        """The API's response to it, of which the body is not read yet. Raises errors of httpx2."""
+    async def send(self, *, streamed: bool = False) -> httpx2.Response:
+        """The API's response to it, of which the body is not read yet. Raises errors of httpx2.
+
+        With `streamed`, a response that was to be whole is asked for as a stream.
+        """
 
 
 class Outline(NamedTuple):
@@ -52,14 +57,13 @@ class Outline(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """The whole answer of a call. Without a `body` it is the API's response to the forwarded request.
-
-    `body` is the message of a triage tier as JSON, and `headers` are those of its response.
-    """
+    """The whole answer of a call, as the body of a response with `headers`; `is_triage` is whose answer it is."""
 
     decision: Decision
-    body: bytes | None = None
-    headers: httpx2.Headers | None = None
+    is_triage: bool
+    status: int
+    headers: httpx2.Headers
+    body: bytes
 
 
 def outline_of(call: Call, result: CascadeResult | None = None) -> Outline:
@@ -73,7 +77,6 @@ def outline_of(call: Call, result: CascadeResult | None = None) -> Outline:
 def send_deep(call: Call, cause: BypassCause) -> None:
     """Have a call that has just begun answered by its deep tier, without triage."""
     call.bypass = call.bypass or Bypass(tier=call.tiers[-1], cause=cause)
-    call.is_shadowed = False
 
 
 class ForwardingRouter(AsyncRouter):
@@ -86,17 +89,27 @@ class ForwardingRouter(AsyncRouter):
 
     async def answer_whole(self, params: Params, forward: Forward, *, route: str | None, input_class: str) -> Answered:
         """One call from begin to end. Raises the error of its last model call, with the decision attached."""
-        open_call = await self._run(params, route, input_class, original=_Original(forward, self._sdk))
+        original = _Original(forward, self._sdk)
+        open_call = await self._run(params, route, input_class, original=original)
         result, decision = open_call.result, open_call.decision
         if result is None or decision is None:
             raise AssertionError("the call has not ended")
         if result.answer is None:
             raise result.error or AssertionError("a call ends with an answer or an error")
         message, verdict = result.answer.message, result.answer.verdict
-        if verdict is None or verdict.answer is None or not isinstance(message, AnyMessage):
-            return Answered(decision=decision)
-        body, headers = answer_json(message, verdict.answer)
-        return Answered(decision=decision, body=body, headers=headers)
+        if verdict is not None and verdict.answer is not None and isinstance(message, AnyMessage):
+            body, headers = answer_json(message, verdict.answer)
+            return Answered(decision=decision, is_triage=True, status=200, headers=headers, body=body)
+        response = original.response
+        if response is None:
+            raise AssertionError("only triage and the forwarded request can answer")
+        return Answered(
+            decision=decision,
+            is_triage=False,
+            status=response.status_code,
+            headers=response.headers,
+            body=response.content,
+        )
 
     async def answer_streamed(
         self, params: Params, forward: Forward, *, route: str | None, input_class: str
@@ -114,33 +127,45 @@ class ForwardingRouter(AsyncRouter):
 
 
 class _Original:
-    """Sends what `forward` sends, and reads the figures of the reply."""
+    """Sends what `forward` sends, and reads the figures of the reply. `response` is the last one, once it was read."""
 
     def __init__(self, forward: Forward, client: AsyncAnthropic) -> None:
         self._forward, self._client = forward, client
+        self._call: Call | None = None
+        self.response: httpx2.Response | None = None
 
     def begun(self, call: Call) -> None:
-        call.is_forwarded = True
+        call.is_forwarded, self._call = True, call
         self._forward.begun(call)
 
     async def send(self, **_request: Any) -> Message:
-        response = await self._forward.send()
-        try:
-            await response.aread()
-        finally:
-            await response.aclose()
-        return cast("Message", whole_reply(response, self._client))
+        # Nothing would arrive for minutes, and networks drop idle connections. A bypassed request keeps its bytes.
+        call = self._call
+        is_long = (
+            call is not None
+            and call.bypass is None
+            and refuses_unstreamed(self._client, call.params, model=call.tiers[-1].model)
+        )
+        response = await _read(await self._forward.send(streamed=is_long))
+        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+        self.response = as_whole(response) if is_long and is_stream else response
+        return cast("Message", whole_reply(self.response, self._client))
 
     async def open(self) -> tuple[Events, StreamProgress]:
         response = await self._forward.send()
         if not response.is_success:
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
-            raise_for_status(response, self._client)
+            raise_for_status(await _read(response), self._client)
         progress = PassedStream()
         return cast("Events", _Passed(response, progress)), progress
+
+
+async def _read(response: httpx2.Response) -> httpx2.Response:
+    """The response with its body."""
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
+    return response
 
 
 class _Passed:

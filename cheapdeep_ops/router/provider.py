@@ -11,6 +11,7 @@ import httpx2
 
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.answer_streams import AsyncRoutedStreamManager, RoutedStreamManager
+from cheapdeep_ops.claude.assembled import as_whole
 from cheapdeep_ops.claude.caller_clients import client_for_caller, make_gateway_client
 from cheapdeep_ops.claude.clients import (
     RESOURCES,
@@ -32,8 +33,8 @@ from cheapdeep_ops.claude.forwarded import (
     PassedStream,
     StreamedError,
     answer_json,
-    is_status_error,
     raise_for_status,
+    response_of,
     streamed_error,
     whole_reply,
 )
@@ -237,11 +238,11 @@ __all__ = [
     "TriagePrompt",
     "Views",
     "answer_json",
+    "as_whole",
     "claude",
     "client_arguments",
     "client_for_caller",
     "is_plain",
-    "is_status_error",
     "is_traced",
     "make_async_client",
     "make_client",
@@ -256,6 +257,7 @@ __all__ = [
     "refuses_unstreamed",
     "request_method",
     "resource_of",
+    "response_of",
     "streamed_error",
     "unrouted_way",
     "wants_raw_response",
