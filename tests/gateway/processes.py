@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,22 @@ def known_environment(**more: str) -> dict[str, str]:
     prefixes = ("CHEAPDEEP_", "ANTHROPIC_", "OTEL_", "PG")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until the condition is true."""
+    ends_at = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < ends_at, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there, and with 200."""
+    try:
+        return httpx2.get(url, timeout=PATIENCE_S).status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 class GatewayProcess:
@@ -43,7 +60,7 @@ class GatewayProcess:
         with self._log.open("w") as log:
             self.process = subprocess.Popen(command, env=known_environment(**known | settings), stderr=log, stdout=log)
         try:
-            self._wait()
+            until(self._is_ready, "the gateway to be ready")
         except BaseException:
             self.process.kill()
             self.process.wait(PATIENCE_S)
@@ -58,17 +75,9 @@ class GatewayProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_S)
 
-    def _wait(self) -> None:
-        until = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until:
-            assert self.process.poll() is None, self.log
-            try:
-                if httpx2.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            except httpx2.TransportError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(self.log)
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log
+        return answers(f"{self.url}/readyz")
 
 
 @contextmanager

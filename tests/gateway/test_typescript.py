@@ -1,12 +1,10 @@
 """`@anthropic-ai/sdk`, straight at the API and through the gateway."""
 
-import time
-
 import pytest
 
 from cheapdeep_ops.testing import Reply
 from tests.gateway.both import ANSWER, ESCALATED, HAIKU, OPUS, SHIPPED, USAGE, failing, with_a_tool
-from tests.patience import PATIENCE_S
+from tests.gateway.processes import until
 
 pytestmark = pytest.mark.thorough
 
@@ -183,11 +181,8 @@ def test_a_client_that_leaves_ends_the_call_of_the_api(typescript, api, confiden
 
     pair = typescript("abort", script)
     assert pair.routed == pair.straight == {"error": "APIUserAbortError", "started": True}
-    until = time.monotonic() + PATIENCE_S
-    while (last := api.streams[-1]).is_open and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not last.is_open
-    assert last.sent < 100  # of about 170 events
+    until(lambda: not api.streams[-1].is_open, "the end of the API's stream")
+    assert api.streams[-1].sent < 100  # of about 170 events
 
 
 def test_what_a_caller_says_in_headers_is_heard_and_goes_no_further(typescript, api):
