@@ -28,7 +28,12 @@ class Forwarding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on to the API, and its response back."""
         exchange = Exchange(scope, receive, send)
-        await self._upstream.pass_on(exchange, self._upstream.request(exchange))
+        request = self._upstream.request(exchange)
+        if exchange.has_body:  # which is read while it is sent
+            await self._upstream.pass_on(exchange, request)
+            return
+        async with exchange.ends_with_caller():
+            await self._upstream.pass_on(exchange, request)
 
 
 def make_app(

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from cheapdeep_ops.gateway.events import PING
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.tables.grade_tables import Candidate
+from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 from tests.gateways import HAIKU, KEY, OPUS, QUESTION, Served, asked, events_of, serving
 from tests.patience import PATIENCE_S
@@ -272,7 +276,7 @@ def test_paths_beside_messages_are_forwarded(gateway, api):
     assert gateway.http.get("/v1/models?limit=3", headers=headers).json()["data"]
     body = {"model": OPUS, "messages": [{"role": "user", "content": "hi"}]}
     assert gateway.post(body, path="/v1/messages/count_tokens").json()["input_tokens"] > 0
-    assert gateway.http.get("/v1/files", headers=headers).status_code == 404
+    assert gateway.http.get("/v1/none", headers=headers).json()["error"]["type"] == "not_found_error"
 
 
 @pytest.mark.thorough
@@ -281,3 +285,30 @@ def test_the_pages_of_its_own(gateway, api):
     assert [gateway.http.get(path).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
     assert gateway.http.head("/").status_code == 200
     assert gateway.http.get("/other").json()["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.thorough
+def test_the_trace_of_the_caller_goes_on(tmp_path, api, watched):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with serving(api.url, f"sqlite:///{tmp_path}/store.db", telemetry=watched.telemetry) as gateway:
+        for stream in (False, True):
+            gateway.ask(stream=stream, headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+        gateway.ask()
+    routes = watched.named("cheapdeep.route")
+    assert [format(span.context.trace_id, "032x") == trace for span in routes] == [True, True, False]
+    assert routes[0].parent.span_id == 0xB7AD6B7169203331
+
+
+@pytest.mark.thorough
+def test_a_caller_may_keep_its_answers_from_being_graded(tmp_path, api):
+    url = f"sqlite:///{tmp_path}/store.db"
+    api.always(Reply.triage(0.95, ANSWER))
+    with serving(api.url, url, sample_rate=1.0) as gateway:
+        for number in range(4):
+            headers = {"x_cheapdeep_grading": "off"} if number % 2 else {}
+            gateway.ask(f"Question {number}?", headers=headers)
+    store = Store(url)
+    with store.reading() as connection:
+        turns = connection.execute(select(table_of(Candidate).c.turns)).scalars().all()
+    store.close()
+    assert sorted(turn["text"] for each in turns for turn in each) == ["Question 0?", "Question 2?"]
