@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from cheapdeep_ops.cli import main
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables.call_tables import Total
 from cheapdeep_ops.store.tables.row import table_of
@@ -127,12 +126,3 @@ def test_many_streams_of_which_a_third_is_dropped_leak_nothing_and_are_counted_o
 def test_its_metrics_are_those_of_its_own_process(api, gateway_url):
     httpx2.post(f"{gateway_url}/v1/messages", json=asked(), headers=HEADERS)
     assert "cheapdeep_calls_total{" in httpx2.get(f"{gateway_url}/metrics").text
-
-
-def test_a_port_that_is_taken_is_a_usage_error(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("CHEAPDEEP_STORE_URL", f"sqlite:///{tmp_path}/store.db")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        assert main(["gateway", "--port", str(taken.getsockname()[1])]) == 2
-    assert "choose another port with CHEAPDEEP_GATEWAY_PORT" in capsys.readouterr().err

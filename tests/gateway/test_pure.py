@@ -1,6 +1,7 @@
 """What needs no server: headers, bodies, and the whole message of a stream."""
 
 import json
+import socket
 
 import httpx2
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from cheapdeep_ops.claude.assembled import as_whole
 from cheapdeep_ops.claude.forwarded import PassedStream
 from cheapdeep_ops.claude.wire_requests import params_of
+from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.events import error_event, part_bytes
 from cheapdeep_ops.gateway.headers import call_options, of_triage, to_caller, to_upstream
+from cheapdeep_ops.listening import listen
 from cheapdeep_ops.testing.messages_api.wire import event_stream
 from cheapdeep_ops.values import Decision
 from tests.gateways import OPUS, asked, events_of
@@ -138,6 +141,14 @@ def test_what_a_caller_says_of_a_call():
     plain = call_options([(b"route", b"no")])
     assert (plain.route, plain.input_class, plain.conversation, plain.is_off) == (None, "", "", False)
     assert plain.may_be_graded
+
+
+def test_a_port_that_is_taken_is_named_with_its_setting():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SettingsError, match="choose another port with CHEAPDEEP_GATEWAY_PORT"):
+            listen("127.0.0.1", taken.getsockname()[1], setting="CHEAPDEEP_GATEWAY_PORT")
 
 
 async def test_a_call_is_told_of_for_ten_minutes(decision: Decision):
