@@ -259,7 +259,8 @@ class Spending:
             today = day_of(self._now())
             for name, each in list(self._accounts.items()):
                 if each.day != today:
-                    self._request.over.append(_ask(Ask, each, is_last=True))
+                    if each.is_asked:
+                        self._request.over.append(_ask(Ask, each, is_last=True))
                     self._accounts[name] = self._account(name, today)
             self._request.number += 1
             now = self._request.at = self._monotonic()

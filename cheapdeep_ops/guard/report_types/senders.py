@@ -67,8 +67,6 @@ class GrantsAnswer(Record):
 
     granted: Annotated[
         list[list[Any]],
-        Field(
-            description="day, budget, how much the process may spend since the day began, and the limit of the fleet"
-        ),
+        Field(description="day, budget, how much the process may spend since the day began, and the limit"),
     ]
     limits: Annotated[dict[str, int], Field(description="the limits that the guard has set, by budget")]
