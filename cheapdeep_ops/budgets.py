@@ -36,14 +36,17 @@ _SHARES: Final = 16
 _SMALLEST: Final = 1000
 """A slice is at least this part of the budget, so that the last dollars are not asked for in ever smaller ones."""
 
+_AT_REST: Final = 20
+"""The smallest slices of all processes together are at most this part of the budget: a twentieth."""
+
+_ALL_HELD: Final = 0.9
+"""From this share on, a budget of which processes hold all the rest counts as used up: none gets another slice."""
+
 LASTS_S: Final = 600.0
 """How long after its last answer a process may spend its slice, in seconds."""
 
 FREED_AFTER_S: Final = 660.0
 """How long after a process last asked the store grants its slice to others: longer, because clocks differ."""
-
-NEARLY: Final = 0.8
-"""The share of a budget from which it is nearly used up."""
 
 charged_key: Final[ContextVar[str]] = ContextVar("charged_key", default="")
 """The name of the gateway's key that pays for calls in this context; empty: none."""
@@ -69,6 +72,14 @@ class BudgetName(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind} {self.of} {self.name}" if self.of else self.kind
 
+    @property
+    def label(self) -> str:
+        """The budget in words, such as `deep tier` or `support: all spend`."""
+        words = "deep tier" if self.kind == "deep" else "all spend"
+        if not self.of:
+            return words
+        return f"{self.name}: {words}" if self.of == "route" else f"key {self.name}: {words}"
+
     @classmethod
     def read(cls, text: str) -> Self:
         """The name that `str` gave as `text`. Raises ValueError for any other text."""
@@ -77,6 +88,30 @@ class BudgetName(NamedTuple):
         if kind not in {"all", "deep"} or of not in {"", "route", "key"} or bool(of) != bool(name):
             raise ValueError(f"{text!r} is no name of a budget")
         return cls(kind, of, name)  # type: ignore[arg-type]  # checked above
+
+
+class Spend(NamedTuple):
+    """What all processes have spent of a budget on a day, in billionths of a dollar.
+
+    `held` is what they may still spend of their slices. `unpriced` counts calls whose cost is not known, which is not
+    in `spent`. `processes` spend it now. `as_of` (Unix time) is when the last of them reported; None: none has.
+    """
+
+    name: BudgetName
+    day: int
+    limit: int
+    spent: int = 0
+    held: int = 0
+    unpriced: int = 0
+    processes: int = 0
+    as_of: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The share that is spent: 1 from the moment that no process gets another slice, and above if more is spent."""
+        share = self.spent / self.limit
+        is_all_held = self.spent + self.held >= self.limit
+        return max(share, 1.0) if is_all_held and share >= _ALL_HELD else share
 
 
 def day_of(now: float) -> int:
@@ -125,7 +160,8 @@ def slice_of(left: int, *, limit: int, processes: int) -> int:
     In billionths of a dollar. It gets a share of what is left, so slices are smaller near the end.
     """
     share = left // max(2 * processes, _SHARES)
-    return min(left, max(share, limit // _SMALLEST))
+    # Smaller for a large fleet, so that those at rest do not hold all of it.
+    return min(left, max(share, limit // max(_SMALLEST, _AT_REST * processes)))
 
 
 class Grant(NamedTuple):
