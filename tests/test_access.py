@@ -34,7 +34,7 @@ routes = st.frozensets(st.text(min_size=1).filter(lambda route: route != "*"), m
 
 
 def without_key(token):
-    return dataclasses.replace(token, roles=(token.roles - {Role.CALL}) or {Role.ACT})
+    return dataclasses.replace(token, roles=(token.roles - {Role.CALL, Role.READ}) or {Role.ACT})
 
 
 usd = st.none() | st.floats(1e-9, 1_000_000)

@@ -37,7 +37,7 @@ from cheapdeep_ops.values import ALL_ROUTES
 
 NEW_FILE: Final = """\
 # API tokens of cheapdeep_ops. `cheapdeep-ops keys make` and `keys revoke` change this file, and so may you.
-# A running guard reads it again within a second. It holds hashes, and no secret can be read from it.
+# A running guard or gateway reads it again within a second. It holds hashes, and no secret can be read from it.
 """
 
 _CALL_KEYS: Final = ("route", "usd_per_day", "deep_usd_per_day", "paths", "may_turn_off", "graded")
