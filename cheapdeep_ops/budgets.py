@@ -107,6 +107,12 @@ class Spend(NamedTuple):
     as_of: float | None = None
 
     @property
+    def left_out(self) -> str:
+        """What is not in `spent`, as the end of a sentence; empty if nothing is."""
+        calls = f"{self.unpriced:,} call{'' if self.unpriced == 1 else 's'}"
+        return f", without {calls} of unknown cost" if self.unpriced else ""
+
+    @property
     def share(self) -> float:
         """The share that is spent: 1 from the moment that no process gets another slice, and above if more is spent."""
         share = self.spent / self.limit

@@ -158,7 +158,7 @@ def cascade(
     steps = [] if bypass else (yield from triage)
     if steps and steps[-1].reason is None:
         result = _result_of(steps, base_threshold)
-        return _spared(result) if _is_below(steps[-1], threshold) else result
+        return _spared(result) if last_threshold is not None and _is_below(steps[-1], threshold) else result
     if steps and spares_deep is not None and spares_deep():
         spared = _with_best(_result_of(steps, base_threshold))
         if spared is not None:

@@ -175,7 +175,8 @@ def _fullest(budgets: Sequence[BudgetState]) -> str:
 def budget_words(budget: BudgetState) -> str:
     """What is spent of a budget, and what that rests on."""
     name = plain(BudgetName.read(budget["budget"]).label, _LONGEST_ROUTE)
-    without = f", without {budget['unpriced_calls']:,} calls of unknown cost" if budget["unpriced_calls"] else ""
+    unpriced = budget["unpriced_calls"]
+    without = f", without {unpriced:,} call{'' if unpriced == 1 else 's'} of unknown cost" if unpriced else ""
     spent, limit = money(budget["spent_usd"]), money(budget["limit_usd"])
     return f"{name} {spent} of {limit} ({percent(budget['share'])}) since midnight UTC{without}"
 

@@ -38,7 +38,6 @@ class BudgetReader(SignalReader):
 def signal_of(spend: Spend) -> dict[str, object]:
     """The figures of a finding, and in words what they say."""
     spent_usd, limit_usd = spend.spent * USD_PER_NUSD, spend.limit * USD_PER_NUSD
-    without = f", without {spend.unpriced:,} calls of unknown cost" if spend.unpriced else ""
     return {
         "kind": "",
         "budget": str(spend.name),
@@ -47,7 +46,7 @@ def signal_of(spend: Spend) -> dict[str, object]:
         "limit_usd": limit_usd,
         "share": spend.share,
         "unpriced": spend.unpriced,
-        "why": f"{money(spent_usd)} of {money(limit_usd)} for this day of UTC is spent{without}",
+        "why": f"{money(spent_usd)} of {money(limit_usd)} for this day of UTC is spent{spend.left_out}",
     }
 
 
