@@ -16,7 +16,6 @@ from cheapdeep_ops.gateway.exchange import Exchange, error_body
 from cheapdeep_ops.gateway.messages import Messages
 from cheapdeep_ops.gateway.upstream import Upstream
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
@@ -29,7 +28,12 @@ class Forwarding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on to the API, and its response back."""
         exchange = Exchange(scope, receive, send)
-        await self._upstream.pass_on(exchange, self._upstream.request(exchange))
+        request = self._upstream.request(exchange)
+        if exchange.has_body:  # which is read while it is sent
+            await self._upstream.pass_on(exchange, request)
+            return
+        async with exchange.ends_with_caller():
+            await self._upstream.pass_on(exchange, request)
 
 
 def make_app(
@@ -59,7 +63,7 @@ def make_app(
         routes=[
             Route("/v1/messages", messages, methods=["POST"]),
             Route("/v1/cheapdeep/calls/{call_id}", call_facts, methods=["GET"]),
-            Route("/v1/{path:path}", Forwarding(upstream), methods=_METHODS),
+            Route("/v1/{path:path}", Forwarding(upstream)),
             Route("/healthz", _alive, methods=["GET"]),
             Route("/readyz", ready, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
@@ -67,7 +71,12 @@ def make_app(
             Route("/", _alive, methods=["GET"]),
         ],
         lifespan=lifespan,
+        exception_handlers={404: _no_such_path},
     )
+
+
+async def _no_such_path(request: Request, _error: Exception) -> Response:
+    return JSONResponse(error_body("not_found_error", f"The gateway has no path {request.url.path}."), 404)
 
 
 async def _alive(_request: Request) -> Response:

@@ -1,6 +1,7 @@
 """One request over ASGI and the response to it, which ends early if the caller goes away."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -8,8 +9,9 @@ from typing import Final
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
-from cheapdeep_ops.gateway.headers import Headers
+from cheapdeep_ops.gateway.headers import Headers, value_of
 
+_log: Final = logging.getLogger(__name__)
 LARGEST_MESSAGE: Final = 32 * 2**20
 """The API's limit of a request for a message, in bytes. Source: https://platform.claude.com/docs/en/api/errors"""
 
@@ -31,6 +33,9 @@ class Exchange:
         self.path: bytes = scope["raw_path"] or scope["path"].encode()
         self.query: bytes = scope["query_string"]
         self.headers: Headers = scope["headers"]
+        self.has_body = value_of(self.headers, b"content-length") not in (b"", b"0") or bool(
+            value_of(self.headers, b"transfer-encoding")
+        )
         self.has_begun = False
         self._has_ended = False
 
@@ -57,9 +62,9 @@ class Exchange:
 
     @asynccontextmanager
     async def ends_with_caller(self) -> AsyncIterator[None]:
-        """Inside, the work is cancelled when the caller goes away; then the block ends quietly.
+        """Inside, the work is cancelled when the caller goes away; the block ends quietly then.
 
-        The body must be read before.
+        It does so too when the server breaks off what takes too long at its end. The body must be read before.
         """
         work, is_gone = asyncio.current_task(), False
 
@@ -76,8 +81,10 @@ class Exchange:
         try:
             yield
         except asyncio.CancelledError:
-            if not is_gone or work is None or work.uncancel():
-                raise
+            if is_gone and work is not None:
+                work.uncancel()
+            else:
+                _log.warning("a response is broken off, because the gateway ends")
         finally:
             watching.cancel()
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -93,9 +94,8 @@ class Messages:
     ) -> None:
         router, options = self._callers.router_for(exchange.headers), call.options
         opening = router.answer_streamed(params, call, route=options.route, input_class=options.input_class)
-        decision = await answer_streamed(exchange, opening, call, status_within_s=self._status_within_s)
-        if decision is not None:
-            self._calls.put(fingerprint, decision)
+        remember = partial(self._calls.put, fingerprint)
+        await answer_streamed(exchange, opening, call, status_within_s=self._status_within_s, on_end=remember)
 
     async def _respond_error(self, exchange: Exchange, error: Exception, *, fingerprint: str) -> None:
         """Give the API's own error to the caller, or say that the API did not answer."""

@@ -20,6 +20,7 @@ from cheapdeep_ops.listening import listen, own_signals
 from cheapdeep_ops.router.forwarding import ForwardingRouter
 from cheapdeep_ops.router.provider import make_gateway_client
 from cheapdeep_ops.settings import Settings
+from cheapdeep_ops.telemetry.handler import Telemetry
 
 _log: Final = logging.getLogger(__name__)
 _KEEP_ALIVE_S: Final = 75
@@ -40,12 +41,12 @@ class _Server(uvicorn.Server):
 
 
 class Gateway:
-    """The gateway of one process."""
+    """The gateway of one process, to the API at `base_url`, or where `ANTHROPIC_BASE_URL` says."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, base_url: str | None = None, telemetry: Telemetry | None = None) -> None:
         self._settings = settings
-        self._client = make_gateway_client()
-        self._router = ForwardingRouter(settings=settings, client=self._client)
+        self._client = make_gateway_client(base_url)
+        self._router = ForwardingRouter(settings=settings, client=self._client, telemetry=telemetry)
         # Behind a guard there is no way to store calls yet.
         has_store = settings.record and not settings.is_store_remote
         self._stored = StoredCalls(settings.store_url, every_s=settings.flush_every_s) if has_store else None
@@ -80,28 +81,33 @@ class Gateway:
             if self._stored is not None:
                 await asyncio.to_thread(self._stored.stop)
 
-    def serve(self, *, on_signal: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGTERM or SIGINT; then responses that have begun come to their end, and no new ones begin.
-
-        Calls `on_signal` at the signal. Raises SettingsError if the port is taken.
-        """
+    def server(self, *, on_signal: Callable[[], None] = lambda: None) -> uvicorn.Server:
+        """The HTTP server, which calls `on_signal` when it is to end."""
         settings = self._settings
-        listener = listen(settings.gateway_host, settings.gateway_port, setting="CHEAPDEEP_GATEWAY_PORT")
-        # A response that breaks off like that of the API is no fault of the gateway.
-        logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _UNFINISHED)
         config = uvicorn.Config(
             self.app(),
             log_level="warning",
             access_log=False,
-            timeout_graceful_shutdown=round(settings.gateway_stop_within_s),
+            timeout_graceful_shutdown=max(round(settings.gateway_stop_within_s), 1),
             timeout_keep_alive=_KEEP_ALIVE_S,
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
             server_header=False,
             date_header=False,
         )
+        return _Server(config, on_signal=on_signal)
+
+    def serve(self, *, on_signal: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT; then responses that have begun come to their end, and no new ones begin.
+
+        Calls `on_signal` at the signal. Raises SettingsError if the port is taken.
+        """
+        settings = self._settings
+        # A response that breaks off like that of the API is no fault of the gateway.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _UNFINISHED)
+        listener = listen(settings.gateway_host, settings.gateway_port, setting="CHEAPDEEP_GATEWAY_PORT")
         with own_signals(), listener:
             host, port = listener.getsockname()[:2]
             scheme = "https" if settings.tls_cert else "http"
-            _log.info("calls go to %s; %s://%s:%s", self._client.base_url, scheme, host, port)
-            _Server(config, on_signal=on_signal).run(sockets=[listener])
+            _log.info("calls go to %s; %s://%s:%s", self._client.base_url.host, scheme, host, port)
+            self.server(on_signal=on_signal).run(sockets=[listener])

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,9 +23,14 @@ _Opening = Coroutine[Any, Any, AsyncRoutedStream]
 
 
 async def answer_streamed(
-    exchange: Exchange, opening: _Opening, call: ForwardedCall, *, status_within_s: float
-) -> Decision | None:
-    """Answer with the stream that `opening` opens; returns the decision of the call.
+    exchange: Exchange,
+    opening: _Opening,
+    call: ForwardedCall,
+    *,
+    status_within_s: float,
+    on_end: Callable[[Decision], None],
+) -> None:
+    """Answer with the stream that `opening` opens; `on_end` gets the decision of the call, however it ends.
 
     If no tier has answered within `status_within_s`, the response begins with a ping, and goes on with one each time
     that it has waited so long again. Raises the error of a call that failed before the response began.
@@ -35,13 +40,16 @@ async def answer_streamed(
     except Exception as error:
         if not exchange.has_begun:
             raise
+        if (decision := decision_of(error)) is not None:
+            on_end(decision)
         await exchange.end(error_event(_error_data(error)))
-        return decision_of(error)
+        return
     try:
         await _pass_parts(exchange, stream)
     finally:
         await stream.close()
-    return stream.decision
+        if stream.decision is not None:
+            on_end(stream.decision)
 
 
 async def _opened(

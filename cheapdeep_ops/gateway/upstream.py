@@ -27,11 +27,9 @@ class Upstream:
     def request(self, exchange: Exchange) -> httpx2.Request:
         """The caller's request, whose body is sent as it comes."""
         headers = to_upstream(exchange.headers)
-        length = value_of(exchange.headers, b"content-length")
-        has_body = length not in (b"", b"0") or bool(value_of(exchange.headers, b"transfer-encoding"))
-        if not has_body:
+        if not exchange.has_body:
             return self._request(exchange, headers, content=b"")
-        if length:
+        if length := value_of(exchange.headers, b"content-length"):
             headers.append((b"content-length", length))
         return self._request(exchange, headers, content=exchange.body_parts())
 

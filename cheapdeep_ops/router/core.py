@@ -12,9 +12,11 @@ from threading import Event
 from typing import Final, Self, TypeVar
 from weakref import WeakSet
 
-from cheapdeep_ops.flow import CascadeResult, Step, completed, revised
+from cheapdeep_ops.budgets import charged_key
+from cheapdeep_ops.flow import Bypass, CascadeResult, Step, completed, revised
 from cheapdeep_ops.recorder import RecorderShare
 from cheapdeep_ops.recorder.candidate_rows import is_kept
+from cheapdeep_ops.recorder.spending import NO_SPENDING, Spending
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.calls import Call, CallRecord, Routed, Sink
 from cheapdeep_ops.router.decisions import DecisionBuilder, answer_of
@@ -25,7 +27,7 @@ from cheapdeep_ops.router.provider import Message, Params, claude
 from cheapdeep_ops.router.refusals import RefusedParts
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.telemetry.handler import OpenSpan, Telemetry
-from cheapdeep_ops.values import Decision, Tier, TierReply
+from cheapdeep_ops.values import Decision, Reason, Tier, TierReply
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
@@ -109,6 +111,8 @@ class CallRunner:
         settings = planner.settings
         self.planner, self.decisions, self.models, self.recorder = planner, decisions, models, recorder
         self.telemetry, self._refused = telemetry, refused
+        # A sink of the caller's own may know no budgets.
+        self.spending: Spending = getattr(recorder, "spending", NO_SPENDING)
         self._refused_by_server: dict[str, RefusedParts] = {}  # views share it
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
@@ -144,7 +148,21 @@ class CallRunner:
         book, refused = self.recorder.book, self._refused
         call = self.planner.begin(params, route=route, input_class=input_class, book=book, refused=refused)
         self._show_threshold(call)
+        if self.spending.is_on:
+            self._limit(call)
         return OpenCall(self, call, self.telemetry.begin_route(), stays_open=stays_open)
+
+    def _limit(self, call: Call) -> None:
+        """Note which budgets count the call, and have it refused if one is used up and calls are refused for that."""
+        call.key = charged_key.get()
+        if not self.spending.limits_calls:
+            return
+        call.spending = self.spending
+        is_triaged_stream = bool(call.params.get("stream")) and call.bypass is None
+        call.ships_any = self.spending.ships and is_triaged_stream and call.is_over_budget(is_deep=True)
+        # The deep tier's budget stops a call only when it escalates.
+        if self.spending.refuses and call.bypass is None and call.is_over_budget(is_deep=False):
+            call.bypass = Bypass(tier=call.tiers[-1], reason=Reason.BUDGET)
 
     def _show_threshold(self, call: Call) -> None:
         route, threshold = call.labels.counted.route, call.labels.shown_threshold
@@ -197,6 +215,8 @@ class CallRunner:
             span, decision, provider=claude.name, hop_s=record.hop_s, waited_s=waited_s, sampled=sampled
         )
         try:
+            if self.spending.is_on:
+                self.spending.spend_decision(decision, call.key)
             trace_of = self.telemetry.trace_of
             exchange = partial(self.decisions.exchange, record.call, record.result)
             self.recorder.put(decision, lambda: exchange(trace_of(span)) if call.may_be_graded else None)

@@ -5,6 +5,7 @@ A change needs a new version of the schema: see `schema.py`, which creates the t
 
 from cheapdeep_ops.store.tables import (  # noqa: F401 - they add to METADATA
     alert_tables,
+    budget_tables,
     call_tables,
     gateway_tables,
     grade_tables,
