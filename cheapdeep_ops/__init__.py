@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cheapdeep_ops.errors import (
         BatchMissingError,
         BreakerOpenError,
+        BudgetError,
         CheapdeepError,
         DeliveryError,
         EventLoopError,
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncRouter",
     "BatchMissingError",
     "BreakerOpenError",
+    "BudgetError",
     "BypassCause",
     "CheapdeepError",
     "Decision",

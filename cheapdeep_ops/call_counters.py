@@ -13,7 +13,8 @@ class Counters:
     answers at the base threshold. `unpriced_triaged` and `unpriced_deep` are the unpriced calls among those that were
     triaged, and among those that escalated or were bypassed. `answer_tokens` are output tokens of shipped answers.
     `compared` calls have an answer of a triage tier that ships at base, and one of the deep tier, with the tokens of
-    both. `doubtful` ones have a cheap answer that does not ship at base.
+    both. `doubtful` ones have a cheap answer that does not ship at base. While a budget was used up, `budget_shipped`
+    answers went out below the threshold, and `budget_refused` calls were refused.
     """
 
     calls: int = 0
@@ -48,6 +49,8 @@ class Counters:
     shadow_baseline_nusd: int = 0
     fallbacks: int = 0
     replays_rejected: int = 0
+    budget_shipped: int = 0
+    budget_refused: int = 0
     triage_errors: dict[str, int] = field(default_factory=dict)
     malformed_causes: dict[str, int] = field(default_factory=dict)
     triage_cache_read_tokens: int = 0

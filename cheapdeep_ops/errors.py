@@ -10,6 +10,7 @@
     ├── RemoteError      a guard does not answer over HTTP, or has another version
     ├── DeliveryError    a message was not delivered; the outbox retries, except after a final rejection
     ├── EventLoopError   an AsyncRouter is used without asyncio, for example with trio
+    ├── BudgetError      a budget is used up, and CHEAPDEEP_AT_BUDGET has such calls refused
     ├── BreakerOpenError the circuit breaker of a tier is open; the name of a hop's error, never raised
     ├── LeaseLostError   another guard has taken over this guard's work; nothing was written
     ├── GraderError      the grader is unavailable; samples wait
@@ -62,6 +63,19 @@ class MissingError(CheapdeepError):
 
 class BreakerOpenError(CheapdeepError):
     """The circuit breaker of a triage tier is open, so that calls skip the tier. Never raised into a caller's code."""
+
+
+class BudgetError(CheapdeepError):
+    """A budget is used up and CHEAPDEEP_AT_BUDGET has such calls refused; nothing was sent to the refused model.
+
+    `budget` is its name, such as `deep` or `all route support`. `resets_at` (Unix time) is the next midnight of UTC,
+    when calls go on. Do not retry before that.
+    """
+
+    def __init__(self, message: str, *, budget: str, resets_at: float) -> None:
+        super().__init__(message)
+        self.budget = budget
+        self.resets_at = resets_at
 
 
 class EventLoopError(CheapdeepError):

@@ -84,7 +84,8 @@ class CascadeResult:
     `answer` is the reply for the caller; if it is None, `error` is the exception for the caller. `confidence` is the
     answering tier's; if no triage tier answered, it is the first tier's. `reason`, `base_outcome` and `base_reason`
     always describe the first tier's reply. `escalated` is whether the call left the first tier. `is_fallback` marks a
-    triage tier's answer that replaces the deep tier's error. A streamed answer that fails after its text went out has a
+    triage tier's answer that replaces the deep tier's error. `is_budgeted` marks one below the threshold that goes out
+    because a budget is used up; the reason is `budget` then. A streamed answer that fails after its text went out has a
     `reason`, but is not escalated.
     """
 
@@ -97,11 +98,12 @@ class CascadeResult:
     confidence: float | None
     escalated: bool
     is_fallback: bool = False
+    is_budgeted: bool = False
 
     @property
     def answered(self) -> Step:
         """The step whose reply goes to the caller; the last step if none does."""
-        if not self.is_fallback:
+        if not (self.is_fallback or self.is_budgeted):
             return self.steps[-1]
         return next(step for step in reversed(self.steps) if step.reply is self.answer)
 
@@ -136,6 +138,8 @@ def cascade(
     falls_back: Callable[[BaseException], bool] | None = None,
     interrupts: Callable[[BaseException], bool] = _is_no_exception,
     refusals: Refusals = NOTHING_REFUSED,
+    spares_deep: Callable[[], bool] | None = None,
+    last_threshold: float | None = None,
 ) -> Flow:
     """Triage all `tiers` but the last, ship the first answer that passes, and else send the request to the last tier.
 
@@ -143,11 +147,22 @@ def cascade(
     that end the flow at any tier: by default all that are not an `Exception` (a cancellation, an interrupt).
     `falls_back` selects the errors of the deep tier that the most confident triage answer replaces, whatever its
     confidence. `refusals` says which parts of a triage request to leave out.
+
+    While a budget is used up, the most confident triage answer replaces the deep call: `spares_deep` is asked for that
+    when a call is to escalate. A stream cannot go back to an answer that it gave up, so it is told at the start: the
+    last triage tier's answer then goes out from the confidence `last_threshold` on.
     """
-    triage = triaged(tiers[:-1], threshold=threshold, interrupts=interrupts, refusals=refusals)
+    triage = triaged(
+        tiers[:-1], threshold=threshold, interrupts=interrupts, refusals=refusals, last_threshold=last_threshold
+    )
     steps = [] if bypass else (yield from triage)
     if steps and steps[-1].reason is None:
-        return _result_of(steps, base_threshold)
+        result = _result_of(steps, base_threshold)
+        return _spared(result) if last_threshold is not None and _is_below(steps[-1], threshold) else result
+    if steps and spares_deep is not None and spares_deep():
+        spared = _with_best(_result_of(steps, base_threshold))
+        if spared is not None:
+            return _spared(spared)
     last = yield from (_original(bypass.tier, bypass.reason) if bypass else _original(tiers[-1]))
     result = _result_of([*steps, last], base_threshold)
     if falls_back and last.error is not None and falls_back(last.error):
@@ -161,11 +176,16 @@ def triaged(
     threshold: float,
     interrupts: Callable[[BaseException], bool] = _is_no_exception,
     refusals: Refusals = NOTHING_REFUSED,
+    last_threshold: float | None = None,
 ) -> Asking[list[Step]]:
-    """Triage `tiers` in order until an answer ships or the call is interrupted; that step has no `reason`."""
+    """Triage `tiers` in order until an answer ships or the call is interrupted; that step has no `reason`.
+
+    The last tier's answer ships from `last_threshold` on, if that is given.
+    """
     steps: list[Step] = []
     for tier in tiers:
-        step = yield from _triage(tier, threshold, interrupts, refusals)
+        limit = threshold if last_threshold is None or tier is not tiers[-1] else last_threshold
+        step = yield from _triage(tier, limit, interrupts, refusals)
         steps.append(step)
         if step.reason is None:
             break
@@ -174,12 +194,29 @@ def triaged(
 
 def _with_fallback(result: CascadeResult) -> CascadeResult:
     """The result with the most confident triage answer as its answer; unchanged if there is none."""
+    found = _with_best(result)
+    return result if found is None else replace(found, is_fallback=True)
+
+
+def _with_best(result: CascadeResult) -> CascadeResult | None:
+    """The result with the most confident triage answer as its answer; None if no answer is usable."""
     # In reverse order, so that the higher tier wins at equal confidence: `max` returns the first.
-    usable = [each.reply for each in reversed(result.steps[:-1]) if each.reply and _is_usable(each.reply)]
+    usable = [each.reply for each in reversed(result.steps) if each.reply and _is_usable(each.reply)]
     answer = max(usable, key=_confidence, default=None)
     if answer is None:
-        return result
-    return replace(result, answer=answer, error=None, is_fallback=True, confidence=_stated(answer))
+        return None
+    return replace(result, answer=answer, error=None, confidence=_stated(answer))
+
+
+def _is_below(step: Step, threshold: float) -> bool:
+    """Whether a triage answer went out that does not ship at `threshold`."""
+    verdict = step.reply.verdict if step.reply else None
+    return verdict is not None and decide(verdict, threshold=threshold)[0] is Outcome.ESCALATE
+
+
+def _spared(result: CascadeResult) -> CascadeResult:
+    """The result whose triage answer goes out because a budget is used up: it has not left the triage tiers."""
+    return replace(result, reason=Reason.BUDGET, escalated=len(result.steps) > 1, is_budgeted=True)
 
 
 def _is_usable(reply: TierReply) -> bool:
@@ -287,7 +324,8 @@ def completed(
         has_failed = error is not None and not interrupts(error)
         reason = (reply.verdict or _UNREAD).problem or (Reason.TRIAGE_ERROR if has_failed else None)
     step = replace(last, reply=reply, error=error, reason=reason)
-    return _result_of([*before, step], base_threshold)
+    whole = _result_of([*before, step], base_threshold)
+    return _spared(whole) if result.is_budgeted and reason is None else whole
 
 
 def base_of(step: Step, base_threshold: float) -> tuple[Outcome | None, Reason | None]:

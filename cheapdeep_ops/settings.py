@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from cheapdeep_ops.addresses import guard_url_trouble, is_guard_url, is_web_address
+from cheapdeep_ops.budgets import AtBudget
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.model_names import is_same_model, model_name
 from cheapdeep_ops.policy import BASE_THRESHOLD, RAISED_THRESHOLD
@@ -127,6 +128,12 @@ class Settings(BaseSettings):
     """The URL of a guard; commands then use its HTTP API instead of the store."""
     guard_token: SecretStr | None = None
     """An API token of that guard."""
+    gateway_host: str = "127.0.0.1"
+    gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8643
+    gateway_status_within_s: Seconds = 10.0
+    """When the gateway begins the response to a stream at the latest, if no tier has answered by then."""
+    gateway_stop_within_s: Seconds = 25.0
+    """How long the gateway waits at its end for responses that have begun; it breaks off those that take longer."""
     capture_content: bool = False
     retain_content_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
     retain_minutes_days: Annotated[float, Field(ge=0.25, le=3650)] = 2.0
@@ -192,6 +199,15 @@ class Settings(BaseSettings):
     """How many routes the fleet counts by name; calls of further ones count as `other`."""
     max_input_classes: Annotated[int, Field(ge=0, le=10_000)] = 50
     """How many input classes of each route it counts by name."""
+    usd_per_day: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    """The budget for all spend on calls, in US dollars for each day of UTC; unset: none."""
+    deep_usd_per_day: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    """The budget for what the deep tier costs; unset: none."""
+    at_budget: AtBudget = "alert"
+    """What calls do when a budget is used up. `alert`: they go on. `ship`: a cheap answer below the threshold goes out
+    in place of the deep tier's. `refuse`: they raise `BudgetError`."""
+    at_budget_otherwise: Literal["deep", "refuse"] = "deep"
+    """With `ship`: what calls do that have no cheap answer, or are bypassed."""
     record: bool = True
     """Whether the router counts into the store; if not, it reads no policy either."""
 
@@ -298,7 +314,7 @@ class Settings(BaseSettings):
             raise ValueError("needs printable ASCII characters, because it is sent in a header")
         return SecretStr(token)
 
-    @field_validator("host")
+    @field_validator("host", "gateway_host")
     @classmethod
     def _nameable(cls, value: str) -> str:
         try:
@@ -334,6 +350,12 @@ class Settings(BaseSettings):
                 "CHEAPDEEP_STORE_URL is the URL of a guard, which needs CHEAPDEEP_GUARD_TOKEN: a token that may send "
                 "counts to that guard"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if not self.record and (self.usd_per_day is not None or self.deep_usd_per_day is not None):
+            raise ValueError("CHEAPDEEP_RECORD is off, and a budget needs what the fleet counts: unset one of them")
         return self
 
     @model_validator(mode="after")

@@ -73,8 +73,12 @@ class BypassCause(StrEnum):
     STOP_SEQUENCES = "stop_sequences"
     PREFILL = "prefill"
     CHEAP_REQUESTED = "cheap_requested"
+    DEEP_REQUESTED = "deep_requested"
+    """The caller of a gateway wants no triage."""
     NO_TRIAGE_TIER = "no_triage_tier"
     TOO_LONG = "too_long"
+    UNKNOWN_MODEL = "unknown_model"
+    """The API has not answered with this deep model yet, so that its name may be wrong."""
     SUSPICIOUS_TEXT = "suspicious_text"
     """Whether the text has a verdict of its own cannot be found out with bounded work."""
     PARAMETERS = "parameters"
@@ -316,7 +320,8 @@ class Decision:
     `is_shadow` marks a call that the deep tier answered while triage ran beside it for the figures. Its triage hops
     come first, and `cost_usd` includes their cost; `routed_cost_usd` is the cost that routing would have had.
     `is_fallback` marks a triage answer that went out because the deep tier failed. `is_replay_rejected` marks a request
-    that the deep tier refused as invalid after triage had escalated it.
+    that the deep tier refused as invalid after triage had escalated it. `is_budgeted` marks a triage answer below the
+    threshold that went out because a budget was used up, and `is_refused` a call that was refused for that.
 
     `route` and `input_class` are the caller's own text. `name` is that without ids, and `counted` is what metrics show:
     the name, or `other`. None: they are the caller's own text.
@@ -349,6 +354,8 @@ class Decision:
     routed_cost_usd: float | None = None
     is_fallback: bool = False
     is_replay_rejected: bool = False
+    is_budgeted: bool = False
+    is_refused: bool = False
     cold_cache_usd: float = 0.0
     name: Name | None = None
     counted: Name | None = None

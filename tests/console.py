@@ -9,7 +9,7 @@ import uvicorn
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.metrics import FleetCollector
-from cheapdeep_ops.guard.service import _listen
+from cheapdeep_ops.listening import listen
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
 
@@ -24,7 +24,7 @@ def serving_console(
     from cheapdeep_ops.guard.console import add_console  # noqa: PLC0415
 
     parts = {"settings": settings, "clock": clock}
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, setting="CHEAPDEEP_PORT") as listener:
         access = Access(settings, clock=clock)
         api = make_api(store, collector=collector, is_ready=str, access=access, **parts)
         add_console(api, store=store, refresh_s=refresh_s, access=access, **parts)

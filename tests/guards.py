@@ -16,7 +16,8 @@ import uvicorn
 from cheapdeep_ops.access.tokens import hash_of
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.senders import Senders
-from cheapdeep_ops.guard.service import _listen, _Server
+from cheapdeep_ops.guard.service import _Server
+from cheapdeep_ops.listening import listen
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -49,7 +50,7 @@ def serving(store_url: str, *, port: int = 0, certificate: Path | None = None, *
     store = migrated(store_url)
     senders = Senders(store_url, settings, time.time)
     api = make_api(store, settings=settings, collector=None, is_ready=str, served=senders)
-    listener = _listen("127.0.0.1", port or free_port())
+    listener = listen("127.0.0.1", port or free_port(), setting="CHEAPDEEP_PORT")
     tls = {"ssl_certfile": certificate, "ssl_keyfile": certificate} if certificate else {}
     config = uvicorn.Config(api, log_level="error", timeout_graceful_shutdown=1, **tls)
     server = _Server(config, on_signal=lambda: None, before_shutdown=senders.feed.end)

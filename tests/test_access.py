@@ -1,6 +1,7 @@
 """API tokens: their file as a text, the tokens that a server knows, and the commands that change the file."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -17,18 +18,35 @@ from cheapdeep_ops import Settings
 from cheapdeep_ops.access.known_tokens import LOOK_EVERY_S, MOST_BYTES, KnownTokens
 from cheapdeep_ops.access.token_file import NEW_FILE, TokenFileError, parse, with_token, without_token
 from cheapdeep_ops.access.token_writer import change
-from cheapdeep_ops.access.tokens import NO_TOKENS, Refusal, Role, Token, hash_of, new_secret
+from cheapdeep_ops.access.tokens import NO_TOKENS, CallKey, Refusal, Role, Token, hash_of, new_secret
 from cheapdeep_ops.cli import main
 from cheapdeep_ops.errors import SettingsError
 
 HASH = hash_of("s3same")
 TABLE = f'[[token]]\nname = "ann"\nrole = "act"\nhash = "sha256:{HASH}"\n'
+CALL_TABLE = TABLE.replace("act", "call")
 PLAIN_ROLES = {Role.READ, Role.ACT, Role.CONTENT}
 
 # The text of the file
 
 names = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=100).filter(str.strip)
 routes = st.frozensets(st.text(min_size=1).filter(lambda route: route != "*"), min_size=1, max_size=3)
+
+
+def without_key(token):
+    return dataclasses.replace(token, roles=(token.roles - {Role.CALL, Role.READ}) or {Role.ACT})
+
+
+usd = st.none() | st.floats(1e-9, 1_000_000)
+paths = st.text(st.characters(exclude_characters="*", exclude_categories=["C"])).map("/v1/{}".format)
+call_keys = st.builds(
+    CallKey,
+    usd_per_day=usd,
+    deep_usd_per_day=usd,
+    paths=st.lists(paths | paths.map("{}*".format), max_size=2).map(tuple),
+    may_turn_off=st.booleans(),
+    is_graded=st.booleans(),
+)
 tokens = st.builds(
     Token,
     name=names.map(str.strip),
@@ -37,7 +55,16 @@ tokens = st.builds(
     routes=st.none() | routes,
     expires_at=st.none() | st.integers(0, 2**35).map(float),
 )
-token_lists = st.lists(tokens, max_size=4, unique_by=(lambda token: token.name, lambda token: token.hash))
+call_tokens = st.builds(
+    lambda token, key: dataclasses.replace(
+        token, roles=token.roles | {Role.CALL}, call=dataclasses.replace(key, route=min(token.routes or [""]))
+    ),
+    tokens,
+    call_keys,
+)
+token_lists = st.lists(
+    tokens.map(without_key) | call_tokens, max_size=4, unique_by=(lambda token: token.name, lambda token: token.hash)
+)
 
 
 def written(listed):
@@ -61,6 +88,24 @@ def test_only_the_revoked_token_goes_and_comments_stay(listed, data):
     assert parse(after) == tuple(token for token in listed if token != revoked)
     assert (after.count("# above"), after.count("# within")) == (len(listed), len(listed) - 1)
     assert with_token(after, revoked).startswith(after)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_open"),
+    [
+        ("/v1/files", True),
+        ("/v1/files/file_1/content", True),
+        ("/v1/files/../messages/batches", False),
+        ("/v1/files/%2e%2e/messages/batches", False),
+        ("/v1/files//x", False),
+        ("/v1/messages/batches", False),
+        ("/v1/organizations", True),
+        ("/v1/organizations/x", False),
+    ],
+)
+def test_a_key_opens_the_paths_that_it_lists_and_no_other(path, is_open):
+    assert CallKey(paths=("/v1/files*", "/v1/organizations")).opens(path) is is_open
+    assert not CallKey().opens(path)
 
 
 @given(st.text() | st.text(alphabet="[]token=\"'#\n name role hash expiry routes sha256:0{}."))
@@ -88,7 +133,13 @@ def test_a_damaged_file_is_refused_or_means_what_it_says(place, damage):
         (TABLE + "\n\nx = = 1\n", "is not TOML: line 7: "),
         ("# one\n[[tokens]]\n", "line 2: 'tokens' is no key of this file; did you mean token?"),
         ("version = 1", "line 1: 'version' is no key of this file; known are token"),
-        (TABLE + 'route = ["a"]', "line 5: 'route' is no key of this file; did you mean routes?"),
+        (TABLE + 'router = ["a"]', "line 5: 'router' is no key of this file; did you mean route or routes?"),
+        (TABLE + 'route = "a"', "line 5: route: is for tokens with the role call"),
+        (CALL_TABLE + 'routes = ["a"]\nroute = "b"', "line 6: route: 'b' is none of the token's routes"),
+        (CALL_TABLE + "usd_per_day = 0", "line 5: usd_per_day: needs a number of US dollars without quotes, above 0"),
+        (CALL_TABLE + "deep_usd_per_day = true", "line 5: deep_usd_per_day: needs a number"),
+        (CALL_TABLE + 'paths = ["/v1/*/content"]', "line 5: paths: '/v1/*/content' must begin with /v1/"),
+        (CALL_TABLE + "graded = 0", "line 5: graded: needs true or false"),
         (TABLE.replace("act", "admin"), "line 3: role: 'admin' is no role; roles are read, act, content, send, "),
         (TABLE.replace('"act"', "[]"), "line 3: role: needs a text in quotes, or a list of them"),
         (TABLE.replace('name = "ann"', ""), "line 1: name: needs 1 to 100 printable characters"),

@@ -19,7 +19,7 @@ from cheapdeep_ops.cli import main
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.version import API_VERSION, serves
-from cheapdeep_ops.guard.service import _listen
+from cheapdeep_ops.listening import listen
 from cheapdeep_ops.recorder.wire import VERSION_HEADER
 from cheapdeep_ops.store import incidents, policies
 from cheapdeep_ops.store.engine import Store
@@ -231,7 +231,7 @@ def test_changes_and_content_need_the_guards_token(remote):
 
 
 def test_a_guard_that_is_not_there_is_said_with_its_url_and_without_a_password(remote):
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, setting="CHEAPDEEP_PORT") as listener:
         port = listener.getsockname()[1]
     status, _, err = remote("status", at=f"http://ann:hush@127.0.0.1:{port}/")
     assert status == 1
@@ -309,7 +309,7 @@ def test_a_later_guard_of_the_same_api_will_do():
 def serving(store, **changes):
     settings = Settings(store_url=store.url.render_as_string()).model_copy(update=changes)
     api = make_api(store, settings=settings, collector=None, is_ready=str)
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, setting="CHEAPDEEP_PORT") as listener:
         server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         running.start()

@@ -5,6 +5,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
+from hmac import compare_digest
 from pathlib import Path
 from typing import Final
 
@@ -78,8 +79,7 @@ class KnownTokens:
         """As `allowed`, for a caller that keeps the hash of a secret (`hash_of`)."""
         if not self.may_have_tokens:
             return NO_TOKENS
-        # The time of a look-up tells something about hashes at most, and no hash leads to a secret.
-        token = self._known().get(token_hash)
+        token = self._with_hash(token_hash)
         if token is None or token.has_expired(self._clock()):
             return invalid(role)
         if role not in token.roles:
@@ -89,8 +89,19 @@ class KnownTokens:
 
     def find(self, secret: str) -> Token | None:
         """The token with this secret, whatever its roles; None if there is none, or it has expired."""
-        token = self._known().get(hash_of(secret)) if secret else None
+        token = self._with_hash(hash_of(secret)) if secret else None
         return None if token is None or token.has_expired(self._clock()) else token
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """All tokens that are known now, also those that have expired."""
+        return tuple(self._known().values())
+
+    def _with_hash(self, token_hash: str) -> Token | None:
+        # The look-up takes a time that may depend on hashes, and no hash leads to a secret. The comparison of the
+        # whole hash takes constant time.
+        token = self._known().get(token_hash)
+        return token if token is not None and compare_digest(token.hash, token_hash) else None
 
     def _known(self) -> dict[str, Token]:
         """The tokens by hash, after a look at the file if one is due."""

@@ -6,6 +6,20 @@ role = ["read", "act"]
 hash = "sha256:..."
 routes = ["support"]            # without it: all routes
 expiry = 2027-01-31T00:00:00Z   # without it: never
+
+A token with the role `call` is a key of the gateway. It may have more:
+
+[[token]]
+name = "mobile-app"
+role = "call"
+hash = "sha256:..."
+routes = ["chat", "search"]     # the routes that its calls may name; without it: all
+route = "chat"                  # the route of calls that name none
+usd_per_day = 50                # a budget for all its calls, in US dollars for each day of UTC
+deep_usd_per_day = 20           # a budget for what the deep tier costs
+paths = ["/v1/files*"]          # further paths that are open to it, which show the files of all keys
+may_turn_off = true             # whether `x-cheapdeep-mode: off` is allowed
+graded = false                  # whether its answers may be graded; without it: true
 """
 
 import json
@@ -16,19 +30,25 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final
 
-from cheapdeep_ops.access.tokens import Role, Token
+from cheapdeep_ops.access.tokens import CallKey, Role, Token
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.suggestions import did_you_mean, likely_names
 from cheapdeep_ops.values import ALL_ROUTES
 
 NEW_FILE: Final = """\
 # API tokens of cheapdeep_ops. `cheapdeep-ops keys make` and `keys revoke` change this file, and so may you.
-# A running guard reads it again within a second. It holds hashes, and no secret can be read from it.
+# A running guard or gateway reads it again within a second. It holds hashes, and no secret can be read from it.
 """
 
-_KEYS: Final = ("name", "role", "hash", "routes", "expiry")
+_CALL_KEYS: Final = ("route", "usd_per_day", "deep_usd_per_day", "paths", "may_turn_off", "graded")
+"""The keys of a token with the role `call` alone."""
+
+_KEYS: Final = ("name", "role", "hash", "routes", "expiry", *_CALL_KEYS)
 _TABLE: Final = "token"
 _LONGEST_NAME: Final = 100
+MOST_USD: Final = 1_000_000
+"""The largest budget of a day, in US dollars: a larger one is a slip of the pen."""
+
 _HEADER: Final = re.compile(r"""^[ \t]*\[\[[ \t]*(?:token|"token"|'token')[ \t]*\]\]""", re.MULTILINE)
 _HASH: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _AT_LINE: Final = re.compile(r"^(.*) \(at (?:line (\d+), column \d+|end of document)\)$", re.DOTALL)
@@ -105,10 +125,53 @@ def _token(table: Mapping[str, Any]) -> Token:
         roles=frozenset(map(Role, roles)),
         routes=_routes(table),
         expires_at=_expires_at(table.get("expiry")),
+        call=_call_key(table, roles),
     )
     if token.routes is not None and token.roles == {Role.READ}:
         raise _FaultError("routes", "the role read is for all routes: remove this key")
+    if token.call.route and not token.covers(token.call.route):
+        raise _FaultError("route", f"{token.call.route!r} is none of the token's routes: add it to `routes`")
     return token
+
+
+def _call_key(table: Mapping[str, Any], roles: Collection[str]) -> CallKey:
+    if Role.CALL not in roles:
+        if wrong := [key for key in _CALL_KEYS if key in table]:
+            raise _FaultError(wrong[0], "is for tokens with the role call: remove this key, or add that role")
+        return CallKey()
+    return CallKey(
+        route=_texts(table, "route")[0] if "route" in table else "",
+        usd_per_day=_usd(table, "usd_per_day"),
+        deep_usd_per_day=_usd(table, "deep_usd_per_day"),
+        paths=_paths(table),
+        may_turn_off=_flag(table, "may_turn_off", default=False),
+        is_graded=_flag(table, "graded", default=True),
+    )
+
+
+def _usd(table: Mapping[str, Any], key: str) -> float | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= MOST_USD:
+        raise _FaultError(key, f"needs a number of US dollars without quotes, above 0 and at most {MOST_USD:,}")
+    return float(value)
+
+
+def _paths(table: Mapping[str, Any]) -> tuple[str, ...]:
+    paths = tuple(_texts(table, "paths")) if "paths" in table else ()
+    for path in paths:
+        if not path.startswith("/v1/") or "*" in path[:-1]:
+            raise _FaultError("paths", f"{path!r} must begin with /v1/ and may have a star at its end only")
+    return paths
+
+
+def _flag(table: Mapping[str, Any], key: str, *, default: bool) -> bool:
+    value = table.get(key, default)
+    if not isinstance(value, bool):
+        raise _FaultError(key, "needs true or false without quotes")
+    return value
 
 
 def _name(name: object) -> str:
@@ -216,7 +279,21 @@ def _table_of(token: Token) -> str:
         lines.append(f"routes = {_list_of(map(_quoted, sorted(token.routes)))}")
     if token.expires_at is not None:
         lines.append(f"expiry = {expiry_text(token.expires_at)}")
+    lines += _call_lines(token.call)
     return "\n".join(lines) + "\n"
+
+
+def _call_lines(key: CallKey) -> list[str]:
+    lines = [f"route = {_quoted(key.route)}"] if key.route else []
+    budgets = {"usd_per_day": key.usd_per_day, "deep_usd_per_day": key.deep_usd_per_day}
+    lines += [f"{name} = {usd!r}" for name, usd in budgets.items() if usd is not None]
+    if key.paths:
+        lines.append(f"paths = {_list_of(map(_quoted, key.paths))}")
+    if key.may_turn_off:
+        lines.append("may_turn_off = true")
+    if not key.is_graded:
+        lines.append("graded = false")
+    return lines
 
 
 def expiry_text(expires_at: float) -> str:

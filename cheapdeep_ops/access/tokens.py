@@ -39,7 +39,37 @@ class Role(StrEnum):
     """Add what users say about an answer."""
 
     CALL = "call"
-    """Make calls through the gateway. Reserved: no path needs this role yet."""
+    """Make calls through the gateway, as `CallKey` says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallKey:
+    """What a key of the gateway allows beside the routes of its token; only a token with the role `call` has one."""
+
+    route: str = ""
+    """The route of calls that name none; empty: the gateway's own default."""
+
+    usd_per_day: float | None = None
+    """The budget for all calls with this key, in US dollars for each day of UTC; None: no such budget."""
+
+    deep_usd_per_day: float | None = None
+    """As `usd_per_day`, for what the deep tier costs."""
+
+    paths: tuple[str, ...] = ()
+    """Further paths below `/v1` that are open to the key; a star at the end stands for all that begin so."""
+
+    may_turn_off: bool = False
+    """Whether `x-cheapdeep-mode: off` may send a call straight to the deep tier."""
+
+    is_graded: bool = True
+    """Whether answers to its calls may be graded."""
+
+    def opens(self, path: str) -> bool:
+        """Whether a path beside those for messages, their tokens and the models is open to the key."""
+        # A path with dots or escapes may mean another path to the server behind.
+        if any(part in {".", ".."} for part in path.split("/")) or "%" in path or "\\" in path or "//" in path:
+            return False
+        return any(path.startswith(each[:-1]) if each.endswith("*") else path == each for each in self.paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +88,9 @@ class Token:
 
     expires_at: float | None = None
     """From this Unix time on the token allows nothing; None: it does not expire."""
+
+    call: CallKey = CallKey()
+    """What it allows at the gateway, if it has the role `call`."""
 
     def covers(self, route: str) -> bool:
         """Whether the token allows its roles, other than `read`, on this route; `*` stands for all routes."""

@@ -96,8 +96,13 @@ def make_async_client(**options: Unpack[AsyncClientOptions]) -> AsyncAnthropic:
     """An asyncio client with the SDK's own `options`, as `make_client` makes a synchronous one."""
     all_options: AsyncClientOptions = {"open_telemetry": False, **options}
     if not all_options.get("http_client"):
-        all_options["http_client"] = _AsyncHttpClient(limits=_LIMITS)
+        all_options["http_client"] = async_http_client()
     return AsyncAnthropic(**all_options)
+
+
+def async_http_client() -> httpx2.AsyncClient:
+    """The HTTP client of an asyncio client that has none of its own."""
+    return _AsyncHttpClient(limits=_LIMITS)
 
 
 class Views(NamedTuple, Generic[AnyClient]):

@@ -22,6 +22,15 @@ class RawMessage:
         self.usage: object = fields.get("usage")
         self.container: object = fields.get("container")
 
+    @property
+    def headers(self) -> httpx2.Headers:
+        """The headers of its response."""
+        return self._headers.all
+
+    def fields_with_answer(self, answer: str) -> dict[str, Any]:
+        """Its fields as the API sent them, but with `answer` as the content."""
+        return {**self._fields, "content": [{"type": "text", "text": answer}]}
+
     def with_answer(self, answer: str) -> Message:
         """The SDK's message, with `answer` as its content; all other fields stay."""
         try:

@@ -8,7 +8,7 @@ class ResponseHeaders:
     """Whether the body is JSON, and the ids that the SDK adds to a message."""
 
     def __init__(self, response: httpx2.Response) -> None:
-        headers = response.headers
+        self.all = headers = response.headers
         self.is_json = headers.get("content-type", "").partition(";")[0].endswith("json")
         self._request_id, self._workspace_id = headers.get("request-id"), headers.get("anthropic-workspace-id")
 

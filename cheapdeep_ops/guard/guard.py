@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, TypeVar
 from uuid import uuid4
 
+from cheapdeep_ops.budgets import limits_of
 from cheapdeep_ops.errors import LeaseLostError
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.grading.regrader import retain_anchors
@@ -27,7 +28,7 @@ from cheapdeep_ops.guard.rules.book import Rulebook
 from cheapdeep_ops.guard.rules.cache import GradeCache
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import candidates, processes, revisions
+from cheapdeep_ops.store import budgets, candidates, processes, revisions
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.units import DAY_S
 
@@ -73,6 +74,7 @@ class Guard:
         self._store = store
         self._settings = settings
         self._rulebook = rulebook
+        self._limits = budget_limits(settings, rulebook)
         self._clock_ahead_s = clock_ahead_s
         self._leases = Leases(
             store, _WORK, holder=self.process, evaluate_every_s=settings.evaluate_every_s, monotonic=monotonic
@@ -150,6 +152,9 @@ class Guard:
                 now=now,
                 started_at=self._started_at,
             )
+            limits_are_set = budgets.limits(connection) == self._limits
+        if not limits_are_set:
+            lease.store.transact(lambda connection: budgets.set_limits(connection, self._limits))
         units = evaluation.run()
         with self._store.reading() as connection:
             units += Announcer(connection, evaluation, settings=self._settings, now=now).run()
@@ -259,6 +264,14 @@ class Guard:
             base_threshold=self._settings.base_threshold,
             clock_ahead_s=self._clock_ahead_s(),
         )
+
+
+def budget_limits(settings: Settings, rulebook: Rulebook) -> dict[str, int]:
+    """The limits that a guard sets, by budget, in billionths of a US dollar."""
+    limits = dict(limits_of(usd_per_day=settings.usd_per_day, deep_usd_per_day=settings.deep_usd_per_day))
+    for each in rulebook.budgets:
+        limits |= each.limits
+    return limits
 
 
 def _max_age(rule: Rule) -> float:

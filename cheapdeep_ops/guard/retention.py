@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from cheapdeep_ops.budgets import day_of
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import expiry, rollups, space
+from cheapdeep_ops.store import budgets, expiry, rollups, space
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.retirement import retire
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
@@ -23,6 +24,9 @@ _WATCHED_S: Final = float(HOUR_S)
 """How long a guard itself must see no new heartbeat before it seals a process."""
 
 _FORGET_AFTER_S: Final = 30.0 * DAY_S
+_BUDGET_DAYS: Final = 7
+"""How many past days of budgets are stored; what calls cost is among the counters."""
+
 _SLOW_EVERY_S: Final = float(HOUR_S)
 
 
@@ -68,7 +72,10 @@ class Retention:
         if self._monotonic() >= self._slow_at:
             retire(self._store, unseen_since=now - _FORGET_AFTER_S)
             expiry.expire_grades(self._store, before=now - self._keep_grades_s)
+            budgets.forget(self._store, before=day_of(now) - _BUDGET_DAYS)
             expiry.expire_outcomes(self._store, before=now - self._keep_outcomes_s)
+            # Gateways do it too, while there are any.
+            expiry.expire_gateway_calls(self._store, before=now - HOUR_S)
             self._slow_at = self._monotonic() + _SLOW_EVERY_S
         space.give_back(self._store)
         return folded

@@ -1,13 +1,11 @@
 """Wiring of store, guard, scheduler and HTTP server; the only module that imports APScheduler."""
 
 import logging
-import signal
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
@@ -21,7 +19,6 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from cheapdeep_ops.claude.grade_request import GraderApi
-from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.grading.grader import Grader
 from cheapdeep_ops.guard.guard import Guard
@@ -40,6 +37,7 @@ from cheapdeep_ops.guard.reports.liveness import is_stale
 from cheapdeep_ops.guard.retention import RETAIN_EVERY_S
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.slack_actions.clicks import Clicks
+from cheapdeep_ops.listening import listen, own_signals
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store import processes
 from cheapdeep_ops.store.clock import SKEW_S, SKEW_WARNING, StoreClock
@@ -214,7 +212,7 @@ class Service:
 
         Raises SettingsError if the port is taken.
         """
-        listener = _listen(self._settings.host, self._settings.port)
+        listener = listen(self._settings.host, self._settings.port, setting="CHEAPDEEP_PORT")
         api = make_api(
             self.store,
             settings=self._settings,
@@ -247,7 +245,7 @@ class Service:
         )
         self.start()
         try:
-            with _own_signals(), listener:
+            with own_signals(), listener:
                 host, port = listener.getsockname()[:2]
                 scheme = "https" if self._settings.tls_cert else "http"
                 _log.info("watching %s; %s://%s:%s", self.store.shown_url, scheme, host, port)
@@ -376,32 +374,3 @@ def _try(what: str, work: Callable[[], object], until: float) -> None:
     thread.join(max(until - time.monotonic(), 0.0))
     if thread.is_alive():
         _log.warning("%s takes too long at the end, and is abandoned", what)
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Inside the block, SIGTERM and SIGINT end the server but not the process."""
-    # When its server has ended, uvicorn raises the signal again, before the guard has delivered its messages.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With an explicit protocol, because asyncio sets TCP_NODELAY only then.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        # From now on connections wait instead of being refused, so `serve` may log its address.
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another port with CHEAPDEEP_PORT"
-        ) from None
-    return listener

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.clock import Reading
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
+    from cheapdeep_ops.store.slices import Ask, Grants
     from cheapdeep_ops.values import Name
 
 
@@ -69,6 +70,9 @@ class Destination(Protocol):
 
     def fingerprint_key(self) -> bytes:
         """The secret key of the store for fingerprints; empty if a guard of an older version gave none."""
+
+    def ask_budgets(self, holder: str, number: int, asks: "Sequence[Ask]", now: float) -> "Grants":
+        """Note what this process has spent of budgets, and grant its next slices; see `store.slices.ask`."""
 
     def sign_off(self, process: str) -> None:
         """Mark the process as stopped, if it has written anything."""

@@ -15,6 +15,7 @@ from cheapdeep_ops.recorder.wire import (
     FLUSHES_PATH,
     LARGEST_SENT,
     NAMES_PATH,
+    SLICES_PATH,
     VERSION_HEADER,
     admitted_in,
     compact,
@@ -27,6 +28,7 @@ from cheapdeep_ops.values import Name
 if TYPE_CHECKING:
     from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
+    from cheapdeep_ops.store.slices import Ask, Grants
 
 _TIMEOUT_S: Final = 3.0
 """How long a request waits for the guard: less than closing a recorder may take."""
@@ -122,6 +124,17 @@ class GuardDestination:
     def fingerprint_key(self) -> bytes:
         """The key that came with the id of this process; empty if there was none. Raises StoreError."""
         return self._known_sender().fingerprint_key
+
+    def ask_budgets(self, holder: str, number: int, asks: "Sequence[Ask]", now: float) -> "Grants":  # noqa: ARG002 - the guard knows the time
+        """See `Destination.ask_budgets`. A guard of an older version grants nothing, and sets no limits."""
+        from cheapdeep_ops.store.slices import Granted, Grants  # noqa: PLC0415 - see StoreDestination
+
+        body = {"holder": holder, "number": number, "asks": [each._asdict() for each in asks]}
+        answer = self._post(SLICES_PATH, encoded(body))
+        if _is_unknown(answer):
+            return Grants([], {})
+        self._require_success(answer)
+        return Grants([Granted(*each) for each in answer.body["granted"]], answer.body["limits"])
 
     def sign_off(self, process: str) -> None:
         """Mark the process as stopped, if the guard knows it."""

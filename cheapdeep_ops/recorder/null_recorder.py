@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from cheapdeep_ops.policy import blank_book
 from cheapdeep_ops.recorder.candidate_queue import ReadExchange
+from cheapdeep_ops.recorder.spending import NO_SPENDING
 from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ class NullRecorder:
 
     def __init__(self, settings: "Settings") -> None:
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
+
+        self.spending = NO_SPENDING
 
     def put(self, decision: Decision, tell: ReadExchange | None = None) -> None:
         """Ignore the decision."""

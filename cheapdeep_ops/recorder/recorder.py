@@ -21,6 +21,7 @@ from cheapdeep_ops.recorder.destinations import destination_of, spool_of
 from cheapdeep_ops.recorder.forks import forget_recorder, keep_alive, note_recorder
 from cheapdeep_ops.recorder.guard_watch import DropCounter, GuardWatch
 from cheapdeep_ops.recorder.remainder import Remainder
+from cheapdeep_ops.recorder.spending import spending_of
 from cheapdeep_ops.recorder.trouble_log import TroubleLog
 from cheapdeep_ops.recorder.wake import Wake
 from cheapdeep_ops.redaction import Redact, redact
@@ -56,7 +57,14 @@ _REST_S: Final = 2.0
 _RENAME_AFTER_S: Final = 43_200.0
 """A process that was silent for longer writes under a new name: after a day, a guard seals a silent process."""
 
-_PARTS: Final = {"refresh": "reading policies", "fold": "counting", "drain": "writing counters", "sign_off": "closing"}
+_PARTS: Final = {
+    "refresh": "reading policies",
+    "fold": "counting",
+    "drain": "writing counters",
+    "sign_off": "closing",
+    "ask_budgets": "asking for budgets",
+    "_give_back": "giving budgets back",
+}
 """The names of the thread's methods in the log."""
 
 
@@ -103,6 +111,8 @@ class Recorder:
         """Functions that the thread calls soon: each records a stream that its caller has abandoned."""
         self._read: tuple[list[StoredPolicy], Admitted | None] = ([], None)
         self.book = blank_book(base=settings.base_threshold, raised=settings.raised_threshold)
+        self.spending: Final = spending_of(settings, on_low=self._wake_up, now=self._clock)
+        """The budgets, and what this process has spent of them."""
         self._begin()
         note_recorder(self)
         if background:
@@ -202,10 +212,26 @@ class Recorder:
 
     def drain(self, now: float) -> None:
         """Add the queued decisions to the counters, and store them. Raises StoreError; the counters then wait."""
+        if not self._background and self.spending.is_due:
+            self.ask_budgets(now)
         with self._storing:
             self._fold(now)
             if self._has_unsaved or abs(now - self._last_beat) >= _IDLE_BEAT_S:
                 self._save(now)
+
+    def ask_budgets(self, now: float, *, is_last: bool = False) -> None:
+        """Tell the store what was spent of each budget, and fetch the next slices. Raises StoreError."""
+        with self._storing:
+            number, asks = self.spending.asks(is_last=is_last)
+            try:
+                self.spending.note(self._destination.ask_budgets(self.spending.holder, number, asks, now))
+            except StoreError as error:
+                is_busy = isinstance(error, StoreBusyError)
+                self.spending.failed(getattr(error, "retry_after_s", _RETRY_S if is_busy else _EACH_S))
+                raise
+
+    def _give_back(self, now: float) -> None:
+        self.ask_budgets(now, is_last=True)
 
     def flush(self) -> None:
         """Store everything that was queued. If the store does not take it within five seconds, it waits."""
@@ -344,7 +370,7 @@ class Recorder:
                 if not self._is_wanted():
                     self.end()
                     break
-            failure = self._attempt(self.refresh) if is_due else None
+            failure = self._catch_up(reads=is_due)
             if not self._informed.is_set():
                 self._informed.set()
             if not self.abandoned.empty():
@@ -363,8 +389,17 @@ class Recorder:
                     is_due = True
                     continue
                 flush_at = time.monotonic() + wait_s
-            is_due = self._destination.await_news(self._wake, min(max(flush_at - time.monotonic(), 0), _EACH_S))
+            rest_s = min(max(flush_at - time.monotonic(), 0), _EACH_S, self.spending.due_in_s)
+            is_due = self._destination.await_news(self._wake, rest_s)
         self._finish()
+
+    def _catch_up(self, *, reads: bool) -> Exception | None:
+        """Ask the store what has changed, and for slices of budgets that are due; returns the error, if any."""
+        failure = self._attempt(self.refresh) if reads else None
+        return self._attempt(self.ask_budgets) if failure is None and self.spending.is_due else failure
+
+    def _wake_up(self) -> None:
+        self._wake.set()
 
     def _drain_for_flushes(self) -> float | None:
         """Write, and answer those who waited for that when it began.
@@ -406,6 +441,8 @@ class Recorder:
             self._give_up()
         elif not self._is_away:
             self._attempt(self._writer.sign_off)
+        if self.spending.is_on and not self._is_away:
+            self._attempt(self._give_back)
         self._answer_flushes(None)
         self._destination.close()
         self._wake.close()
@@ -476,6 +513,7 @@ class Recorder:
         keep_alive(self._destination)
         self._wake.close()
         self._begin()
+        self.spending.restart()
         self._closed = was_closed
         if self._background and not was_closed:
             self._start()

@@ -19,6 +19,7 @@ from cheapdeep_ops.policy import PolicyBook
 from cheapdeep_ops.recorder.candidate_queue import ReadExchange
 from cheapdeep_ops.recorder.guard_watch import DropCounter
 from cheapdeep_ops.recorder.recorder import Recorder
+from cheapdeep_ops.recorder.spending import Spending
 from cheapdeep_ops.redaction import Redact, redact
 from cheapdeep_ops.values import Decision
 
@@ -55,6 +56,11 @@ class RecorderShare:
     def book(self) -> PolicyBook:
         """The policies in force."""
         return self.recorder.book
+
+    @property
+    def spending(self) -> Spending:
+        """See `Recorder.spending`."""
+        return self.recorder.spending
 
     @property
     def abandoned(self) -> SimpleQueue[Callable[[], None]]:
@@ -151,6 +157,10 @@ def _key(settings: "Settings") -> Hashable:
         settings.raised_threshold,
         settings.max_routes,
         settings.max_input_classes,
+        settings.usd_per_day,
+        settings.deep_usd_per_day,
+        settings.at_budget,
+        settings.at_budget_otherwise,
     )
 
 

@@ -99,6 +99,8 @@ def increments_of(decision: Decision) -> Increments:
         "errors": bool(decision.error),
         "fallbacks": decision.is_fallback,
         "replays_rejected": decision.is_replay_rejected,
+        "budget_shipped": decision.is_budgeted,
+        "budget_refused": decision.is_refused,
     }
     names = _labels(decision)
     _add_costs(amounts, decision)

@@ -13,6 +13,7 @@ FLUSHES_PATH: Final = "/api/v1/flushes"
 CANDIDATES_PATH: Final = "/api/v1/candidates"
 POLICIES_PATH: Final = "/api/v1/policies"
 NAMES_PATH: Final = "/api/v1/names"
+SLICES_PATH: Final = "/api/v1/budgets/slices"
 
 WIRE_HEADER: Final = "Cheapdeep-Wire"
 """The request header with the version of these bodies. A guard ignores fields that it does not know."""

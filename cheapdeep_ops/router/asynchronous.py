@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Unpack, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 
 from cheapdeep_ops.flow import Ask, adrive
 from cheapdeep_ops.ids import random_id
@@ -23,6 +24,7 @@ from cheapdeep_ops.router.provider import (
     MessageParam,
     Params,
     RawMessageStreamEvent,
+    StreamProgress,
     Views,
     make_async_client,
 )
@@ -51,6 +53,22 @@ if TYPE_CHECKING:
 Events = AsyncStream[RawMessageStreamEvent]
 Send = Callable[..., Awaitable[Message]]
 """A method of the SDK's `messages` that gives a whole message."""
+
+
+class Original(Protocol):
+    """Sends the caller's own request to the deep tier, in place of the SDK."""
+
+    def begun(self, call: Call) -> None:
+        """The call has begun, and nothing is sent yet."""
+
+    async def send(self, **request: Any) -> Message:
+        """The reply to the request, whose arguments in `request` are for information."""
+
+    async def open(self) -> tuple[Events, StreamProgress]:
+        """The opened stream of the reply, with its reader."""
+
+
+OpenOriginal = Callable[[Call, Ask], Awaitable[TierReply]]
 
 
 class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
@@ -151,12 +169,24 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
     async def _parse(self, request: Params, route: str | None, input_class: str) -> object:
         return (await self._run(request, route, input_class, send=self._originals.messages.parse)).answer()
 
-    async def _run(self, request: Params, route: str | None, input_class: str, *, send: Send | None = None) -> OpenCall:
-        """One call from begin to end; `send` sends an original request, if it is not `messages.create`."""
+    async def _run(
+        self,
+        request: Params,
+        route: str | None,
+        input_class: str,
+        *,
+        send: Send | None = None,
+        original: Original | None = None,
+    ) -> OpenCall:
+        """One call from begin to end; `send` or `original` send an original request, if it is not `messages.create`."""
         require_asyncio(running=True)
         with self._core.calling(request, route=route, input_class=input_class) as open_call:
             call, calls = open_call.call, self._calls.now()
-            self._skip_futile_triage(call, calls.original)
+            if original is None:
+                self._skip_futile_triage(call, calls.original)
+            else:
+                send = original.send
+                original.begun(call)
             flow = self._core.planner.flow(call)
             open_call.result = await adrive(flow, lambda ask: self._perform(call, ask, calls, send))
             self._start_shadow(open_call)
@@ -185,22 +215,34 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         return AsyncRoutedStreamManager(opening, output_format=request["output_format"])
 
     async def _stream(
-        self, request: Params, route: str | None, input_class: str, *, is_helped: bool = False
+        self,
+        request: Params,
+        route: str | None,
+        input_class: str,
+        *,
+        is_helped: bool = False,
+        original: Original | None = None,
     ) -> AsyncRoutedStream:
-        """One call until it is known which tier answers; the caller reads the rest."""
+        """One call until it is known which tier answers; the caller reads the rest.
+
+        `original` opens the stream of an original request, if the SDK is not to open it.
+        """
         require_asyncio(running=True)
         with self._core.calling(request, route=route, input_class=input_class, stays_open=True) as open_call:
+            if original is not None:
+                original.begun(open_call.call)
             flow = self._core.planner.flow(open_call.call)
-            open_call.result = await adrive(flow, lambda ask: self._perform_stream(open_call, ask, is_helped=is_helped))
+            open_original = partial(self._open_original, is_helped=is_helped, original=original)
+            open_call.result = await adrive(flow, lambda ask: self._perform_stream(open_call, ask, open_original))
             opened = begun(open_call.result)
             self._start_shadow(open_call)
         return AsyncRoutedStream(opened, StreamFinalizer(self._core, open_call, opened))
 
-    async def _perform_stream(self, open_call: OpenCall, ask: Ask, *, is_helped: bool) -> TierReply:
+    async def _perform_stream(self, open_call: OpenCall, ask: Ask, open_original: OpenOriginal) -> TierReply:
         """Open one model's stream, and read a triage tier's until it is decided."""
         call, planner = open_call.call, self._core.planner
         if ask.kind == "original":
-            return await self._open_original(call, ask, is_helped=is_helped)
+            return await open_original(call, ask)
         client = self._triage_streams
         with self._core.models.asking(call, ask, client.messages.create, stays_open=True) as model_call:
             async with asyncio.timeout(planner.settings.triage_timeout_s):
@@ -214,7 +256,10 @@ class AsyncRouter(RouterBase[AsyncAnthropic], AsyncAnthropic):
         model_call.answered()
         return opened.reply()
 
-    async def _open_original(self, call: Call, ask: Ask, *, is_helped: bool) -> TierReply:
+    async def _open_original(self, call: Call, ask: Ask, *, is_helped: bool, original: Original | None) -> TierReply:
+        if original is not None:
+            with self._core.models.asking(call, ask, original.send, stays_open=True) as model_call:
+                return OpenStream(*await original.open(), model_call).reply()
         messages = self._originals.messages
         method, begin = (messages.stream, open_async_helper) if is_helped else (messages.create, open_async_stream)
         with self._core.models.asking(call, ask, method, stays_open=True) as model_call, self._wait_limit(call):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from cheapdeep_ops.flow import Bypass
 from cheapdeep_ops.recorder import NullRecorder, share_recorder
+from cheapdeep_ops.recorder.spending import Spending
 from cheapdeep_ops.redaction import Redact
 from cheapdeep_ops.router.arguments import check_arguments
 from cheapdeep_ops.router.calls import Call, Sink
@@ -217,6 +218,11 @@ class RouterBase(ABC, Generic[AnyClient]):
     def is_closed(self) -> bool:
         """Whether the router or its client was closed."""
         return self._is_closed or self._sdk.is_closed()
+
+    @property
+    def spending(self) -> Spending:
+        """The budgets of this process, and what it has spent of them."""
+        return self._core.spending
 
     @property
     def _triage(self) -> AnyClient:

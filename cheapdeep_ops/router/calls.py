@@ -6,6 +6,7 @@ from typing import Protocol
 
 from cheapdeep_ops.flow import Bypass, CascadeResult
 from cheapdeep_ops.policy import PolicyBook
+from cheapdeep_ops.recorder.spending import Spending
 from cheapdeep_ops.router.label_limits import CallLabels
 from cheapdeep_ops.router.provider import Message, Params
 from cheapdeep_ops.router.refusals import RefusedParts
@@ -46,7 +47,11 @@ class Call:
     `started_at` is in Unix seconds; `started` and `ended` are readings of `time.perf_counter`. `model_s` are the
     seconds that each model call has taken so far, in the order of the steps. `refused` is what the client's models are
     known to refuse. `user_text` is all text that the caller sent if it spells out a verdict, and empty otherwise.
+    `key` is the gateway's key that pays. `spending` is set if a budget may stop the call or change its answer.
+    `ships_any` marks a stream whose last triage tier's answer goes out at any confidence, because a budget is used up.
     `interruption` is an exception that others raised into the call, such as the time limit of a worker.
+    `is_forwarded` is whether the deep tier gets the caller's own bytes, unchanged. `may_be_graded` is False if
+    no text of the call may be kept.
     """
 
     id: str
@@ -60,9 +65,19 @@ class Call:
     started: float
     refused: RefusedParts
     is_shadowed: bool = False
+    is_forwarded: bool = False
+    may_be_graded: bool = True
     ended: float | None = None
     model_s: list[float] = field(default_factory=list)
     interruption: BaseException | None = None
+    key: str = ""
+    spending: Spending | None = None
+    ships_any: bool = False
+
+    def is_over_budget(self, *, is_deep: bool) -> bool:
+        """Whether a budget is used up that limits this call, or its request to the deep tier."""
+        spending = self.spending
+        return spending is not None and spending.used(self.labels.name.route, self.key, is_deep=is_deep) is not None
 
     def is_interrupted_by(self, error: BaseException) -> bool:
         """Whether `error` ends the call, instead of being a failure of one of its requests."""

@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Final, Self, TypeVar
 from weakref import WeakSet
 
-from cheapdeep_ops.flow import CascadeResult, Step, completed, revised
+from cheapdeep_ops.budgets import charged_key
+from cheapdeep_ops.flow import Bypass, CascadeResult, Step, completed, revised
 from cheapdeep_ops.recorder import RecorderShare
 from cheapdeep_ops.recorder.candidate_rows import is_kept
+from cheapdeep_ops.recorder.spending import NO_SPENDING, Spending
 from cheapdeep_ops.router.background import BackgroundTask
 from cheapdeep_ops.router.calls import Call, CallRecord, Routed, Sink
 from cheapdeep_ops.router.decisions import DecisionBuilder, answer_of
@@ -24,7 +27,7 @@ from cheapdeep_ops.router.provider import Message, Params, claude
 from cheapdeep_ops.router.refusals import RefusedParts
 from cheapdeep_ops.sampling import kept_share, position
 from cheapdeep_ops.telemetry.handler import OpenSpan, Telemetry
-from cheapdeep_ops.values import Decision, Tier, TierReply
+from cheapdeep_ops.values import Decision, Reason, Tier, TierReply
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
@@ -108,6 +111,8 @@ class CallRunner:
         settings = planner.settings
         self.planner, self.decisions, self.models, self.recorder = planner, decisions, models, recorder
         self.telemetry, self._refused = telemetry, refused
+        # A sink of the caller's own may know no budgets.
+        self.spending: Spending = getattr(recorder, "spending", NO_SPENDING)
         self._refused_by_server: dict[str, RefusedParts] = {}  # views share it
         self._graded_share = settings.graded_share if settings.record else 0.0
         self._kept_share = kept_share(self._graded_share)
@@ -143,7 +148,21 @@ class CallRunner:
         book, refused = self.recorder.book, self._refused
         call = self.planner.begin(params, route=route, input_class=input_class, book=book, refused=refused)
         self._show_threshold(call)
+        if self.spending.is_on:
+            self._limit(call)
         return OpenCall(self, call, self.telemetry.begin_route(), stays_open=stays_open)
+
+    def _limit(self, call: Call) -> None:
+        """Note which budgets count the call, and have it refused if one is used up and calls are refused for that."""
+        call.key = charged_key.get()
+        if not self.spending.limits_calls:
+            return
+        call.spending = self.spending
+        is_triaged_stream = bool(call.params.get("stream")) and call.bypass is None
+        call.ships_any = self.spending.ships and is_triaged_stream and call.is_over_budget(is_deep=True)
+        # The deep tier's budget stops a call only when it escalates.
+        if self.spending.refuses and call.bypass is None and call.is_over_budget(is_deep=False):
+            call.bypass = Bypass(tier=call.tiers[-1], reason=Reason.BUDGET)
 
     def _show_threshold(self, call: Call) -> None:
         route, threshold = call.labels.counted.route, call.labels.shown_threshold
@@ -190,14 +209,17 @@ class CallRunner:
         if not (call.is_shadowed and open_call.decision):  # the caller's decision is the one without shadow triage
             open_call.decision = decision
         self.planner.remember(call, decision)
-        sampled = is_kept(decision, self._graded_share)
+        sampled = call.may_be_graded and is_kept(decision, self._graded_share)
         waited_s = sum(call.model_s)
         self.telemetry.record_decision(
             span, decision, provider=claude.name, hop_s=record.hop_s, waited_s=waited_s, sampled=sampled
         )
         try:
+            if self.spending.is_on:
+                self.spending.spend_decision(decision, call.key)
             trace_of = self.telemetry.trace_of
-            self.recorder.put(decision, lambda: self.decisions.exchange(record.call, record.result, trace_of(span)))
+            exchange = partial(self.decisions.exchange, record.call, record.result)
+            self.recorder.put(decision, lambda: exchange(trace_of(span)) if call.may_be_graded else None)
         except Exception:  # noqa: BLE001 - a failure to record must not fail the call
             _log.exception("recording failed; the call goes on")
 
@@ -225,7 +247,8 @@ class CallRunner:
     def is_kept(self, open_call: OpenCall) -> bool:
         """Whether the answer is kept as a candidate for grading, if it would ship at the base threshold."""
         # A call has one candidate. A background task is already reading that of an earlier tier.
-        return open_call.background is None and position(open_call.call.id) < self._kept_share
+        call = open_call.call
+        return open_call.background is None and call.may_be_graded and position(call.id) < self._kept_share
 
     def withheld(self, tier: Tier, reply: Callable[[], TierReply], open_call: OpenCall) -> BackgroundTask:
         """The task of a tier's withheld answer that is read to its end; `reply` gives the whole of it then."""

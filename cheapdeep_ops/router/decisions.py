@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.costing import Contract, baseline, total_usd
+from cheapdeep_ops.errors import BudgetError
 from cheapdeep_ops.flow import Ask, CascadeResult, Step, base_of, candidate, shadowed
 from cheapdeep_ops.pricing import PriceBook, known_sum
 from cheapdeep_ops.router.calls import Call, CallRecord
@@ -116,6 +117,8 @@ class DecisionBuilder:
             name=labels.name,
             counted=labels.counted,
             is_fallback=result.is_fallback,
+            is_budgeted=result.is_budgeted,
+            is_refused=isinstance(result.error, BudgetError),
             is_replay_rejected=len(hops) > 1 and last.error is not None and claude.is_bad_request(last.error),
         )
 

@@ -146,9 +146,14 @@ class ModelCaller:
         return view
 
     def asking(self, call: Call, ask: Ask, method: Method, *, stays_open: bool = False) -> ModelCall:
-        """A model call by a `method` of the SDK's `messages`. Raises BreakerOpenError if its tier keeps failing."""
+        """A model call by a `method` of the SDK's `messages`. Raises BreakerOpenError if its tier keeps failing.
+
+        Raises BudgetError if a budget is used up, and original requests are refused for that.
+        """
         try:
             self._require_permission(ask)
+            if call.spending is not None and ask.kind == "original":
+                call.spending.require(call.labels.name.route, call.key, is_deep=ask.tier.is_deep)
             request, translated = self.planner.request(call, ask)
         except BaseException:
             if not ask.is_second:

@@ -163,7 +163,9 @@ class CallPlanner:
     def flow(self, call: Call) -> Flow:
         """The requests of a call, for a driver."""
         # A stream's triage answer is given up before its end, so there is nothing to fall back to.
-        may_fall_back = self.settings.ship_cheap_when_deep_fails and not call.params.get("stream")
+        is_stream = bool(call.params.get("stream"))
+        may_fall_back = self.settings.ship_cheap_when_deep_fails and not is_stream
+        may_spare = call.spending is not None and call.spending.ships
         return cascade(
             call.tiers,
             threshold=call.labels.policy.threshold,
@@ -172,6 +174,8 @@ class CallPlanner:
             falls_back=claude.is_outage if may_fall_back else None,
             interrupts=call.is_interrupted_by,
             refusals=self._refusals(call),
+            spares_deep=partial(call.is_over_budget, is_deep=True) if may_spare and not is_stream else None,
+            last_threshold=0.0 if call.ships_any else None,
         )
 
     def _refusals(self, call: Call) -> CallRefusals:
@@ -212,6 +216,8 @@ class CallPlanner:
     def request(self, call: Call, ask: Ask) -> Request:
         """The keyword arguments of `messages.create` for one request, and in words what had to change in them."""
         if ask.kind == "original":
+            if call.is_forwarded:
+                return {**call.params}, ()
             return claude.original_request(call.params, model=ask.tier.model)
         return claude.triage_request(
             call.params,
@@ -233,6 +239,8 @@ class CallPlanner:
         if ask.kind == "original":
             return claude.original_progress()
         threshold, settings = call.labels.policy.threshold, self.settings
+        if call.ships_any and ask.tier is call.tiers[-2]:
+            threshold = 0.0
         partial = PartialReply(
             threshold=threshold,
             base_threshold=settings.base_threshold,

@@ -11,6 +11,8 @@ import httpx2
 
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.answer_streams import AsyncRoutedStreamManager, RoutedStreamManager
+from cheapdeep_ops.claude.assembled import as_whole
+from cheapdeep_ops.claude.caller_clients import client_for_caller, make_gateway_client
 from cheapdeep_ops.claude.clients import (
     RESOURCES,
     AnyClient,
@@ -27,6 +29,15 @@ from cheapdeep_ops.claude.clients import (
     wants_raw_response,
 )
 from cheapdeep_ops.claude.conversion import AnyMessage
+from cheapdeep_ops.claude.forwarded import (
+    PassedStream,
+    StreamedError,
+    answer_json,
+    raise_for_status,
+    response_of,
+    streamed_error,
+    whole_reply,
+)
 from cheapdeep_ops.claude.helper_streams import AsyncHelpedStream, HelpedStream, raw_async_stream, raw_stream
 from cheapdeep_ops.claude.instrumentation import Method, is_plain, is_traced
 from cheapdeep_ops.claude.params import AsyncClientOptions, CallParams, ClientOptions, Params, Request
@@ -213,6 +224,7 @@ __all__ = [
     "Omit",
     "Params",
     "ParsedMessage",
+    "PassedStream",
     "Provider",
     "RawMessageStreamEvent",
     "Request",
@@ -222,23 +234,32 @@ __all__ = [
     "Shown",
     "Stream",
     "StreamProgress",
+    "StreamedError",
     "TriagePrompt",
     "Views",
+    "answer_json",
+    "as_whole",
     "claude",
     "client_arguments",
+    "client_for_caller",
     "is_plain",
     "is_traced",
     "make_async_client",
     "make_client",
+    "make_gateway_client",
     "max_connections_of",
     "omit",
     "plain_async_stream",
     "plain_stream",
+    "raise_for_status",
     "raw_async_stream",
     "raw_stream",
     "refuses_unstreamed",
     "request_method",
     "resource_of",
+    "response_of",
+    "streamed_error",
     "unrouted_way",
     "wants_raw_response",
+    "whole_reply",
 ]

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from cheapdeep_ops.flow import CascadeResult
 from cheapdeep_ops.partial import Early
+from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.core import CallRunner, OpenCall
 from cheapdeep_ops.router.model_call import ModelCall
 from cheapdeep_ops.router.provider import (
@@ -186,6 +187,16 @@ class _RecordedStream(Generic[Upstream]):
     def gives_texts(self) -> bool:
         """Whether its parts are events and, within a message that has begun, a text for each delta."""
         return self._opened.progress.gives_texts
+
+    @property
+    def call(self) -> Call:
+        """The call whose stream this is."""
+        return self._finalizer.open_call.call
+
+    @property
+    def result(self) -> CascadeResult | None:
+        """How the call was decided so far: which tier's stream this is, and why."""
+        return self._finalizer.open_call.result
 
     @property
     def decision(self) -> Decision | None:

@@ -5,6 +5,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, exists, or_, select
 
 from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.tables.gateway_tables import GatewayCall
 from cheapdeep_ops.store.tables.grade_tables import (
     AnchorRow,
     Candidate,
@@ -24,6 +25,7 @@ _LABEL: Final = table_of(LabelRow)
 _CANDIDATE: Final = table_of(Candidate)
 _REGRADE: Final = table_of(RegradeRow)
 _OUTCOME: Final = table_of(OutcomeRow)
+_GATEWAY_CALL: Final = table_of(GatewayCall)
 _OPEN: Final = (CandidateState.WAITING.value, CandidateState.SUBMITTED.value)
 
 MOST_ROWS: Final = 1_000
@@ -55,6 +57,11 @@ def expire_grades(store: Store, *, before: float) -> int:
     is_graded = exists().where(_GRADE.c.call_id == _CANDIDATE.c.call_id)
     settled = and_(_CANDIDATE.c.at < before, _CANDIDATE.c.state.not_in(_OPEN))
     return deleted + delete_some(store, _CANDIDATE, and_(settled, ~is_graded))
+
+
+def expire_gateway_calls(store: Store, *, before: float) -> int:
+    """Delete calls of gateways that ended before `before` (Unix time). Returns how many rows were deleted."""
+    return delete_some(store, _GATEWAY_CALL, _GATEWAY_CALL.c.at < before)
 
 
 def expire_outcomes(store: Store, *, before: float, most_unknown: int = 100_000) -> int:

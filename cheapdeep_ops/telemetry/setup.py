@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
 
 _ENDPOINTS: Final = {
@@ -34,12 +35,17 @@ def endpoint_of(signal: str, environ: Mapping[str, str] = os.environ) -> str | N
     return next((environ[name] for name in _ENDPOINTS[signal] if environ.get(name)), None)
 
 
-def configure(service_name: str) -> Callable[[], None]:
+def configure(service_name: str, *, scraped: bool = False) -> Callable[[], None]:
     """Set up the global providers for OTLP over HTTP that the environment asks for.
 
-    Returns a function that flushes and stops them.
+    With `scraped`, the metrics are in the registry of `prometheus_client` too. Returns a function that flushes and
+    stops the providers.
     """
-    stops = [set_up(service_name) for signal, set_up in _SET_UPS.items() if is_asked_for(signal)]
+    stops = [
+        _metrics(service_name, scraped=scraped) if signal == "metrics" else _SET_UPS[signal](service_name)
+        for signal in SIGNALS
+        if is_asked_for(signal) or (scraped and signal == "metrics")
+    ]
 
     def stop() -> None:
         for each in stops:
@@ -61,16 +67,27 @@ def _traces(service_name: str) -> Callable[[], None]:
     return provider.shutdown
 
 
-def _metrics(service_name: str) -> Callable[[], None]:
+def _metrics(service_name: str, *, scraped: bool = False) -> Callable[[], None]:
     from opentelemetry import metrics  # noqa: PLC0415 - see _traces
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
 
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-    provider = MeterProvider(metric_readers=[reader], resource=_resource(service_name))
+    readers = [*([_pushing()] if is_asked_for("metrics") else ()), *([_scraped()] if scraped else ())]
+    provider = MeterProvider(metric_readers=readers, resource=_resource(service_name))
     metrics.set_meter_provider(provider)
     return provider.shutdown
+
+
+def _pushing() -> "MetricReader":
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - see _traces
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
+
+    return PeriodicExportingMetricReader(OTLPMetricExporter())
+
+
+def _scraped() -> "MetricReader":
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - see _traces
+
+    return PrometheusMetricReader()
 
 
 def _logs(service_name: str) -> Callable[[], None]:
@@ -95,6 +112,5 @@ def _resource(service_name: str) -> "Resource":
 
 _SET_UPS: Final[Mapping[str, Callable[[str], Callable[[], None]]]] = {
     "traces": _traces,
-    "metrics": _metrics,
     "logs": _logs,
 }

@@ -4,11 +4,12 @@ import pytest
 
 from cheapdeep_ops.errors import RowError, StoreBusyError, StoreError
 from cheapdeep_ops.policy import PolicyAct, blank_book
-from cheapdeep_ops.store import fingerprint_key, policies, processes, recording
+from cheapdeep_ops.store import fingerprint_key, policies, processes, recording, slices
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import combined, prepare, table_name
 from cheapdeep_ops.store.policies import PolicyEdit
 from cheapdeep_ops.store.schema import HEAD, migrate
+from cheapdeep_ops.store.tables.budget_tables import BudgetSlice
 from cheapdeep_ops.store.tables.call_tables import Bucket, Process, SecretRow, Total
 from cheapdeep_ops.store.tables.grade_tables import Candidate
 from cheapdeep_ops.store.upsert import target_of
@@ -21,6 +22,7 @@ TARGETS = [
     (recording.PROCESS, Process),
     (recording.CANDIDATE, Candidate),
     (fingerprint_key.SECRET, SecretRow),
+    (slices.SLICE, BudgetSlice),
 ]
 PATIENCE_S = 0.1
 

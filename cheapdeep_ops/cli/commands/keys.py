@@ -1,13 +1,14 @@
 """Commands on the file of API tokens: make a token, list them, revoke one."""
 
 import time
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cheapdeep_ops.access.tokens import Role, Token
+from cheapdeep_ops.access.tokens import CallKey, Role, Token
 from cheapdeep_ops.cli import output
 from cheapdeep_ops.cli.common import Json, filled_option, keys_app, seconds_in
 from cheapdeep_ops.cli.groups import example
@@ -32,6 +33,18 @@ def keys_make(  # noqa: PLR0917 - typer passes options by name
     expiry: Annotated[
         str | None, typer.Option("--expiry", help="When it ends: 2027-01-31T00:00:00Z, or a period such as 90d.")
     ] = None,
+    default_route: Annotated[
+        str, typer.Option("--default-route", help="Of a key of a gateway: the route of calls that name none.")
+    ] = "",
+    usd_per_day: Annotated[float | None, typer.Option(help="Of a key: its US dollars for a day of UTC.")] = None,
+    deep_usd_per_day: Annotated[float | None, typer.Option(help="Of a key: those for the deep tier.")] = None,
+    path: Annotated[
+        list[str] | None, typer.Option("--path", help="Of a key: a further open path, such as /v1/files*; repeatable.")
+    ] = None,
+    may_turn_off: Annotated[
+        bool, typer.Option("--may-turn-off", help="Of a key: calls may ask for the deep tier at once.")
+    ] = False,
+    ungraded: Annotated[bool, typer.Option("--ungraded", help="Of a key: its answers are not graded.")] = False,
     file: FileOption = None,
     json: Json = False,
 ) -> None:
@@ -40,16 +53,27 @@ def keys_make(  # noqa: PLR0917 - typer passes options by name
     from cheapdeep_ops.access.token_writer import change
     from cheapdeep_ops.access.tokens import hash_of, new_secret
 
-    secret, path = new_secret(), _path(file)
-    routes = None if not route or ALL_ROUTES in route else frozenset(route)
+    secret, known = new_secret(), _path(file)
     token = Token(
-        name=name.strip(), hash=hash_of(secret), roles=frozenset(role), routes=routes, expires_at=_expires_at(expiry)
+        name=name.strip(),
+        hash=hash_of(secret),
+        roles=frozenset(role),
+        routes=None if not route or ALL_ROUTES in route else frozenset(route),
+        expires_at=_expires_at(expiry),
+        call=CallKey(
+            route=default_route,
+            usd_per_day=usd_per_day,
+            deep_usd_per_day=deep_usd_per_day,
+            paths=tuple(path or ()),
+            may_turn_off=may_turn_off,
+            is_graded=not ungraded,
+        ),
     )
-    change(path, lambda text: with_token(text, token), creates=True)
+    change(known, lambda text: with_token(text, token), creates=True)
     if json:
-        output.print_json({**_shown(token), "token": secret, "file": str(path)})
+        output.print_json({**_shown(token), "token": secret, "file": str(known)})
         return
-    output.console().print(f"{token.name} is in {path}; keep its token now, it is not shown again:", markup=False)
+    output.console().print(f"{token.name} is in {known}; keep its token now, it is not shown again:", markup=False)
     output.console().print(secret, markup=False)
 
 
@@ -120,4 +144,5 @@ def _shown(token: Token) -> dict[str, Any]:
         "role": [role.value for role in Role if role in token.roles],
         "routes": [ALL_ROUTES] if token.routes is None else sorted(token.routes),
         "expiry": None if token.expires_at is None else expiry_text(token.expires_at),
+        **(asdict(token.call) if Role.CALL in token.roles else {}),
     }

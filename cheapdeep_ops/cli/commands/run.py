@@ -95,9 +95,34 @@ def serve() -> None:
     _leave()
 
 
-def _end_within_limit() -> None:
-    """End the process after 9 s, whatever still runs then."""
-    limit = threading.Timer(_ENDS_WITHIN_S, os._exit, [FAILED])
+@app.command(rich_help_panel=RUN, epilog=example("gateway --port 8643"))
+def gateway(
+    host: Annotated[
+        str | None, typer.Option(callback=filled_option, help="The address to listen on; without it, the setting.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="0: any free port; without it, the setting.")
+    ] = None,
+) -> None:
+    """Serve the Messages API over the router until SIGTERM, for services in any language."""
+    from cheapdeep_ops.gateway.service import Gateway
+    from cheapdeep_ops.telemetry.setup import configure
+
+    given = {name: value for name, value in (("gateway_host", host), ("gateway_port", port)) if value is not None}
+    settings = Settings(**given)
+    logging.getLogger("cheapdeep_ops").setLevel(logging.INFO)
+    stop = configure("cheapdeep-ops gateway", scraped=True)
+    ends_within_s = settings.gateway_stop_within_s + _ENDS_WITHIN_S
+    try:
+        Gateway(settings).serve(on_signal=lambda: _end_within_limit(ends_within_s))
+    finally:
+        _in_time(stop)
+    _leave()
+
+
+def _end_within_limit(seconds: float = _ENDS_WITHIN_S) -> None:
+    """End the process after that time, whatever still runs then."""
+    limit = threading.Timer(seconds, os._exit, [FAILED])
     limit.daemon = True
     limit.start()
 

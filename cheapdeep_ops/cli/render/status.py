@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cheapdeep_ops.budgets import BudgetName
 from cheapdeep_ops.cli.output import table
 from cheapdeep_ops.cli.render.terminal import in_force, show_facts, show_normal, show_policy, show_reach
 from cheapdeep_ops.guard.formatting import (
@@ -22,7 +23,7 @@ from cheapdeep_ops.guard.formatting import (
     timestamp,
     whole_dollars,
 )
-from cheapdeep_ops.guard.report_types.state import GraderState, ScopePolicy, Silence, Status, Watchers
+from cheapdeep_ops.guard.report_types.state import BudgetState, GraderState, ScopePolicy, Silence, Status, Watchers
 from cheapdeep_ops.guard.state_text import outcomes_words, silence_end, threshold_cause
 from cheapdeep_ops.store.records import Alert, Queue, Signal
 from cheapdeep_ops.values import ALL_ROUTES
@@ -74,6 +75,11 @@ def show_whole_status(out: Console, status: Status) -> None:
         out.print(table("Alerts", ("incident", "rule", "scope", "state", "signal", "since"), rows))
     for number in _open_numbers(status):
         out.print(f"To acknowledge incident {number}: cheapdeep-ops alert ack {number} --why TEXT", markup=False)
+    if status["budgets"]:
+        out.print()
+        rows = [_budget_row(each) for each in status["budgets"]]
+        titles = ("budget", "spent", "of", "share", "held", "unknown cost", "processes", "reported")
+        out.print(table("Budgets of this day (UTC)", titles, rows))
     for each in status["silences"]:
         where = "all routes" if each["route"] is None else plain(each["route"])
         out.print(f"silence {each['id']}: {each['rule']} of {where} until {silence_end(each)}", markup=False)
@@ -159,8 +165,24 @@ def _facts(status: Status) -> dict[str, str]:
         **({"failed triage": f"{counts(failed)} in the last hour"} if failed else {}),
         **({"malformed": f"{counts(malformed)} in the last hour"} if malformed else {}),
         **({"users": f"{outcomes_words(status['outcomes'])}, 24 h"} if status["outcomes"]["n"] else {}),
+        **({"budget": _fullest(status["budgets"])} if status["budgets"] else {}),
         **({"silenced": _silenced(status["silences"])} if status["silences"] else {}),
     }
+
+
+def _fullest(budgets: Sequence[BudgetState]) -> str:
+    """The budget of which the largest share is spent, and how many more there are."""
+    first, *rest = sorted(budgets, key=lambda each: -each["share"])
+    return budget_words(first) + (f"; {len(rest)} more: cheapdeep-ops status --all" if rest else "")
+
+
+def budget_words(budget: BudgetState) -> str:
+    """What is spent of a budget, and what that rests on."""
+    name = plain(BudgetName.read(budget["budget"]).label, _LONGEST_ROUTE)
+    unpriced = budget["unpriced_calls"]
+    without = f", without {unpriced:,} call{'' if unpriced == 1 else 's'} of unknown cost" if unpriced else ""
+    spent, limit = money(budget["spent_usd"]), money(budget["limit_usd"])
+    return f"{name} {spent} of {limit} ({percent(budget['share'])}) since midnight UTC{without}"
 
 
 def _silenced(silences: Sequence[Silence]) -> str:
@@ -266,6 +288,19 @@ def _short_rate(signal: Signal | None) -> str:
     if not signal or not signal.get("n") or signal.get("rate") is None:
         return "no data"
     return f"{percent(signal['rate'])} ({bounds((signal['low'], signal['high']))})"
+
+
+def _budget_row(budget: BudgetState) -> Sequence[str]:
+    return (
+        plain(BudgetName.read(budget["budget"]).label),
+        money(budget["spent_usd"]),
+        money(budget["limit_usd"]),
+        percent(budget["share"]),
+        money(budget["held_usd"]),
+        f"{budget['unpriced_calls']:,} calls",
+        str(budget["processes"]),
+        timestamp(budget["as_of"]),
+    )
 
 
 def _alert_row(alert: Alert) -> Sequence[str]:

@@ -215,6 +215,8 @@ def _errors(receipt: Receipt) -> str:
     causes = {
         "were refused as invalid by the deep tier after triage": receipt["replays_rejected"],
         "were answered by a triage tier because the deep tier failed": receipt["fallbacks"],
+        "were answered below the threshold because a budget was used up": receipt["budget_shipped"],
+        "were refused because a budget was used up": receipt["budget_refused"],
     }
     parts = [f"; {count:,} {cause}" for cause, count in causes.items() if count]
     return f"{receipt['errors']:,} calls ended in an error{''.join(parts)}"

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Final, NamedTuple, NotRequired, Required
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic does not read that of `typing` before Python 3.12
 
+from cheapdeep_ops.budgets import BudgetName
 from cheapdeep_ops.call_counters import Counters
 from cheapdeep_ops.recorder.wire import BodyError
 from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 from cheapdeep_ops.store.senders import Flush, Identity
+from cheapdeep_ops.store.slices import Ask
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Name
 
@@ -20,6 +22,7 @@ _LONGEST_LABEL: Final = 100
 _LONGEST_NAME: Final = 400
 _MOST_NAMES: Final = 500
 _MOST_ROWS: Final = 20_000
+_MOST_ASKS: Final = 1_000
 _MOST_TURNS: Final = 10_000
 _LONGEST_TEXT: Final = 200_000
 _AHEAD_S: Final = float(DAY_S)
@@ -49,6 +52,7 @@ _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 _Time = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
 _Number = Annotated[float, Field(gt=-1e11, lt=1e11, allow_inf_nan=False)]
 _Process = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+_Money = Annotated[int, Field(ge=0, le=10**16, strict=True)]
 _Secret = Annotated[str, Field(max_length=100)]
 
 
@@ -103,6 +107,22 @@ class _NamesBody(TypedDict):
     names: Annotated[list[tuple[_Label, _Label]], Field(max_length=_MOST_ROWS)]
 
 
+class _Ask(TypedDict):
+    day: _Count
+    budget: _Name
+    spent: _Money
+    ceiling: _Money
+    unpriced: _Count
+    limit: _Money | None
+    is_last: Annotated[bool, Field(strict=True)]
+
+
+class _SlicesBody(TypedDict):
+    holder: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    number: _Sum
+    asks: Annotated[list[_Ask], Field(max_length=_MOST_ASKS)]
+
+
 class _Turn(TypedDict):
     role: Annotated[str, Field(pattern="^(system|user|assistant)$")]
     text: _Text
@@ -143,6 +163,7 @@ class _CandidatesBody(TypedDict):
 _FLUSH: Final = TypeAdapter(_FlushBody)
 _CANDIDATES: Final = TypeAdapter(_CandidatesBody)
 _NAMES: Final = TypeAdapter(_NamesBody)
+_SLICES: Final = TypeAdapter(_SlicesBody)
 _JSON: Final = TypeAdapter(dict[str, Any])
 
 
@@ -237,6 +258,31 @@ def read_names(body: bytes) -> list[Name]:
     """The names to admit, without malformed ones. Raises BodyError if more is malformed."""
     content, _ = _validated(_NAMES, body, ("names",))
     return [Name(*each) for each in content["names"] if each[0] != ALL_ROUTES]
+
+
+class ReadAsks(NamedTuple):
+    """A request for slices of budgets: the process that holds them, the request's number, and what it says."""
+
+    holder: str
+    number: int
+    asks: list[Ask]
+
+
+def read_asks(body: bytes, *, covers: Callable[[str], bool] = all_routes) -> ReadAsks:
+    """The request for slices in a body, without the budgets of routes that its sender may not send counts of.
+
+    Raises BodyError if it is malformed.
+    """
+    content, _ = _validated(_SLICES, body, ())
+    asks = []
+    for each in content["asks"]:
+        try:
+            name = BudgetName.read(each["budget"])
+        except ValueError as error:
+            raise BodyError(str(error)) from None
+        if name.of != "route" or covers(name.name):
+            asks.append(Ask(**each))
+    return ReadAsks(content["holder"], content["number"], asks)
 
 
 def _validated(

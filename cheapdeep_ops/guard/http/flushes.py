@@ -14,9 +14,22 @@ from cheapdeep_ops.access.tokens import Role, Token
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.feed import FleetSnapshot
-from cheapdeep_ops.guard.http.flush_bodies import Join, all_routes, read_candidates, read_flush, read_names
+from cheapdeep_ops.guard.http.flush_bodies import (
+    Join,
+    all_routes,
+    read_asks,
+    read_candidates,
+    read_flush,
+    read_names,
+)
 from cheapdeep_ops.guard.http.senders import Senders
-from cheapdeep_ops.guard.report_types.senders import AdmittedNames, CandidatesAnswer, FleetNews, FlushAnswer
+from cheapdeep_ops.guard.report_types.senders import (
+    AdmittedNames,
+    CandidatesAnswer,
+    FleetNews,
+    FlushAnswer,
+    GrantsAnswer,
+)
 from cheapdeep_ops.recorder.wire import (
     AGE_HEADER,
     CANDIDATES_PATH,
@@ -25,13 +38,14 @@ from cheapdeep_ops.recorder.wire import (
     LONGEST_POLL_S,
     NAMES_PATH,
     POLICIES_PATH,
+    SLICES_PATH,
     WIRE_HEADER,
     WIRE_VERSION,
     BodyError,
     unpacked,
     written,
 )
-from cheapdeep_ops.store import admission, senders
+from cheapdeep_ops.store import admission, senders, slices
 from cheapdeep_ops.store.admission import Limits
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.fingerprint_key import fingerprint_key
@@ -68,6 +82,21 @@ _NAMES_BODY: Final = {
     "properties": {"names": {"type": "array", "items": {"type": "array"}, "description": "pairs of route and class"}},
 }
 
+_SLICES_BODY: Final = {
+    "type": "object",
+    "required": ["holder", "number", "asks"],
+    "properties": {
+        "holder": {"type": "string", "description": "32 random hexadecimal digits of the process"},
+        "number": {"type": "integer", "description": "greater with each request of the process"},
+        "asks": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "for each budget and day: `day`, `budget`, `spent`, `ceiling`, `unpriced`, `limit` and "
+            "`is_last`; money in billionths of a US dollar",
+        },
+    },
+}
+
 Covers = Callable[[str], bool]
 
 
@@ -90,6 +119,11 @@ def sending_paths(served: Senders, access: Access) -> APIRouter:
     async def post_names(request: Request, token: Token = sender) -> Response:
         """The names of new routes and input classes; the response has all that count by name."""
         return await _answer(served, request, partial(_admit_names, limits=served.limits, covers=token.covers))
+
+    @router.post(SLICES_PATH, **_answering(GrantsAnswer, "Grant slices of budgets", _SLICES_BODY))
+    async def post_slices(request: Request, token: Token = sender) -> Response:
+        """What one process has spent of budgets on a day; the response has how much more it may spend."""
+        return await _answer(served, request, partial(_grant_slices, covers=_sent_by(token)))
 
     @router.get(POLICIES_PATH, dependencies=[sender], **_answering(FleetNews, "The policies, when they change"))
     async def get_policies(
@@ -173,6 +207,16 @@ def _admit_names(store: DirectStore, body: bytes, now: float, *, limits: Limits,
         return {**written(admission.read_admitted(store, limits)), "refused": refused}
     admitted = admission.admit(store, names, limits=limits, now=now)
     return {**written(admitted), "refused": refused}
+
+
+def _grant_slices(store: DirectStore, body: bytes, now: float, *, covers: Covers) -> dict[str, Any]:
+    """Note what a process has spent, and grant its next slices. Raises BodyError and StoreError."""
+    read = read_asks(body, covers=covers)
+    if read.asks:
+        grants = slices.ask(store, read.holder, read.number, read.asks, now=now)
+    else:
+        grants = slices.Grants([], slices.read_limits(store))
+    return {"granted": grants.granted, "limits": grants.limits}
 
 
 def _sent_by(token: Token) -> Covers:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from cheapdeep_ops.guard.http.grader_metrics import GraderMetrics, family_of
 from cheapdeep_ops.guard.report_types.figures import FalseConfidence
-from cheapdeep_ops.guard.report_types.state import Policy, Present
+from cheapdeep_ops.guard.report_types.state import BudgetState, Policy, Present
 from cheapdeep_ops.guard.reports.quality import is_up, rates_by_route
 from cheapdeep_ops.guard.reports.status import present
 from cheapdeep_ops.guard.rules.book import Rulebook
@@ -41,6 +41,8 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[Sums], float]], ...]] = (
     (names.FLEET_WITHHELD, "Calls that a raised threshold escalated", lambda sums: sums.withheld),
     (names.FLEET_FALLBACKS, "Triage answers shipped because the deep tier failed", lambda sums: sums.fallbacks),
     (names.FLEET_REPLAYS_REJECTED, "Replays that the deep tier refused", lambda sums: sums.replays_rejected),
+    (names.FLEET_BUDGET_SHIPPED, "Triage answers shipped as a budget was used up", lambda sums: sums.budget_shipped),
+    (names.FLEET_BUDGET_REFUSED, "Calls refused because a budget was used up", lambda sums: sums.budget_refused),
     (names.FLEET_SHADOWED, "Calls on which triage was tried in shadow mode", lambda sums: sums.shadowed),
     (names.FLEET_SHADOW_COST, "Their estimated cost if routed, US dollars", lambda sums: sums.shadow_cost_usd),
     (names.FLEET_SHADOW_BASELINE_COST, "Their cost at the deep tier, USD", lambda sums: sums.shadow_baseline_usd),
@@ -118,6 +120,7 @@ class FleetCollector(Collector):
         yield from _graded(graded)
         yield from _quality(state)
         yield from _false_confidence(rates if is_up(state["grader"]) else {})
+        yield from _budgets(state["budgets"])
         yield from self._insight.families()
         yield CounterMetricFamily(names.FLEET_DROPPED, "Decisions that were dropped and not counted", value=dropped)
         late, text = state["watchers"]["late"], "Calls refused because their second was sealed"
@@ -238,6 +241,17 @@ def _quality(state: Present) -> Iterator[Metric]:
     yield _gauge(names.FLEET_GRADER_UP, "Whether the grader works (1), or fails or is off (0)", float(is_up(grader)))
     yield _gauge(names.FLEET_SAMPLES_WAITING, "Samples that wait for a grade", grader["waiting"])
     yield _gauge(names.FLEET_OLDEST_WAIT, "Age of the oldest waiting sample, seconds", grader["oldest_wait_s"] or 0.0)
+
+
+def _budgets(budgets: Sequence[BudgetState]) -> Iterator[Metric]:
+    """What is spent of each budget since midnight of UTC, when it is zero again."""
+    figures: tuple[tuple[str, str, Callable[[BudgetState], float]], ...] = (
+        (names.FLEET_BUDGET_SPENT, "Spent of a budget on this day of UTC, US dollars", lambda each: each["spent_usd"]),
+        (names.FLEET_BUDGET_LIMIT, "Limit of a budget for a day of UTC, US dollars", lambda each: each["limit_usd"]),
+        (names.FLEET_BUDGET_UNPRICED, "Calls of unknown cost on this day", lambda each: each["unpriced_calls"]),
+    )
+    for name, text, figure in figures:
+        yield family_of(name, text, ["budget"], [([each["budget"]], figure(each)) for each in budgets])
 
 
 def _false_confidence(rates: Mapping[str, FalseConfidence]) -> Iterator[Metric]:

@@ -137,6 +137,8 @@ class Causes(Record):
     triage_errors: Annotated[dict[str, int], Field(description="why triage calls failed, by exception type")]
     malformed_causes: Annotated[dict[str, int], Field(description="why triage replies were refused as malformed")]
     fallbacks: Annotated[int, Field(description="triage answers that were shipped because the deep tier failed")]
+    budget_shipped: Annotated[int, Field(description="triage answers shipped because a budget was used up")]
+    budget_refused: Annotated[int, Field(description="calls that were refused because a budget was used up")]
     replays_rejected: Annotated[int, Field(description="refused as invalid by the deep tier after triage")]
 
 

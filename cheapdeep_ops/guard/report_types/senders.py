@@ -60,3 +60,13 @@ class CandidatesAnswer(Record):
     """What a guard says about answers for grading."""
 
     rejected: Annotated[list[list[Any]], Field(description="call id and cause of each answer that is refused for good")]
+
+
+class GrantsAnswer(Record):
+    """What a guard grants to one process; money is in billionths of a US dollar."""
+
+    granted: Annotated[
+        list[list[Any]],
+        Field(description="day, budget, how much the process may spend since the day began, and the limit"),
+    ]
+    limits: Annotated[dict[str, int], Field(description="the limits that the guard has set, by budget")]

@@ -95,6 +95,23 @@ class Normal(Record):
     why: str
 
 
+class BudgetState(Record):
+    """What is spent of a budget on this day of UTC, as processes have reported it."""
+
+    budget: Annotated[str, Field(description="its name, such as `deep` or `all route support`")]
+    kind: Annotated[Literal["all", "deep"], Field(description="all spend, or what the deep tier costs")]
+    route: Annotated[str | None, Field(description="the route whose budget it is; null: not of a route")]
+    key: Annotated[str | None, Field(description="the gateway's key whose budget it is; null: not of a key")]
+    limit_usd: float
+    spent_usd: float
+    share: Annotated[float, Field(description="1 and more: used up, so that no process may spend more")]
+    held_usd: Annotated[float, Field(description="what processes may still spend of their slices")]
+    unpriced_calls: Annotated[int, Field(description="calls whose cost is not known, which no budget counts")]
+    processes: Annotated[int, Field(description="how many spend it")]
+    as_of: Annotated[float | None, Field(description="when a process last reported; null: none has on this day")]
+    resets_at: Annotated[float, Field(description="the next midnight of UTC")]
+
+
 class Watchers(Record):
     """The processes that wrote a heartbeat within a minute, and whether a guard evaluates the rules."""
 
@@ -153,6 +170,7 @@ class Present(Record):
     silences: list[Silence]
     outcomes: Annotated[Outcomes, Field(description="of the last 24 hours")]
     queue: Queue
+    budgets: Annotated[list[BudgetState], Field(description="of this day of UTC; empty without budgets")]
     watchers: Watchers
 
 

@@ -138,6 +138,8 @@ def causes_of(sums: Sums) -> Causes:
         "triage_errors": dict(sums.triage_errors),
         "malformed_causes": dict(sums.malformed_causes),
         "fallbacks": sums.fallbacks,
+        "budget_shipped": sums.budget_shipped,
+        "budget_refused": sums.budget_refused,
         "replays_rejected": sums.replays_rejected,
     }
 

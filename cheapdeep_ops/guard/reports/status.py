@@ -2,18 +2,19 @@
 
 from typing import Final
 
+from cheapdeep_ops.budgets import Spend, day_of, end_of
 from cheapdeep_ops.guard.incidents.attention import active_silences
-from cheapdeep_ops.guard.report_types.state import Policy, Present, ScopePolicy, Status, Watchers
+from cheapdeep_ops.guard.report_types.state import BudgetState, Policy, Present, ScopePolicy, Status, Watchers
 from cheapdeep_ops.guard.reports.liveness import is_stale
 from cheapdeep_ops.guard.reports.outcomes import outcomes_of
 from cheapdeep_ops.guard.reports.quality import baselines_of, grader_of
 from cheapdeep_ops.guard.reports.sampling_budget import reach_by_route
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store import counters, deliveries, incidents, policies, processes
+from cheapdeep_ops.store import budgets, counters, deliveries, incidents, policies, processes
 from cheapdeep_ops.store.clock import SKEW_S
 from cheapdeep_ops.store.engine import Connection, Store
 from cheapdeep_ops.store.records import Alert, record_of
-from cheapdeep_ops.units import DAY_S, HOUR_S
+from cheapdeep_ops.units import DAY_S, HOUR_S, USD_PER_NUSD
 from cheapdeep_ops.values import ALL_ROUTES
 
 SEEN_S: Final = 60.0
@@ -49,7 +50,26 @@ def _present(connection: Connection, store: Store, settings: Settings, now: floa
         "outcomes": outcomes_of(connection, since=now - DAY_S, until=now),
         "silences": active_silences(connection, now),
         "queue": deliveries.queue_state(connection),
+        "budgets": [_budget(each) for each in budgets.spends(connection, day=day_of(now), now=now)],
         "watchers": _watchers(connection, settings, now),
+    }
+
+
+def _budget(spend: Spend) -> BudgetState:
+    name = spend.name
+    return {
+        "budget": str(name),
+        "kind": name.kind,
+        "route": name.name if name.of == "route" else None,
+        "key": name.name if name.of == "key" else None,
+        "limit_usd": spend.limit * USD_PER_NUSD,
+        "spent_usd": spend.spent * USD_PER_NUSD,
+        "share": spend.share,
+        "held_usd": spend.held * USD_PER_NUSD,
+        "unpriced_calls": spend.unpriced,
+        "processes": spend.processes,
+        "as_of": spend.as_of,
+        "resets_at": end_of(spend.day),
     }
 
 

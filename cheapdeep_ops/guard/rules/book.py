@@ -3,18 +3,20 @@
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Union
+from typing import TYPE_CHECKING, Annotated, Final, Self, Union
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from cheapdeep_ops.budgets import limits_of
 from cheapdeep_ops.errors import RulesError
 from cheapdeep_ops.guard.rules.kinds import KINDS
 from cheapdeep_ops.guard.rules.model import Rule
 from cheapdeep_ops.guard.rules.recipients import Recipient, check_recipients
 from cheapdeep_ops.resources import packaged
 from cheapdeep_ops.suggestions import did_you_mean, likely_names
+from cheapdeep_ops.values import ALL_ROUTES
 
 PACKAGED: Final = "alerts/rules.yaml"
 _SIGNALS: Final = tuple(signal for kind in KINDS for signal in kind.signals)
@@ -24,7 +26,10 @@ _KEYS: Final = {
     for signal in kind.signals
 }
 
-_NAMED: Final = {"rules": ("rule", "alert"), "receivers": ("receiver", "name")}
+Usd = Annotated[float, Field(strict=True, gt=0, le=1_000_000, allow_inf_nan=False)]
+"""US dollars for a day."""
+
+_NAMED: Final = {"rules": ("rule", "alert"), "receivers": ("receiver", "name"), "budgets": ("budget", "route")}
 """The lists of a file: what an entry is, and the key with its name."""
 
 if TYPE_CHECKING:
@@ -49,13 +54,38 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class RouteBudget(BaseModel):
+    """The budgets of one route for each day of UTC, in US dollars: for all spend, and for what the deep tier costs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    route: str = Field(min_length=1, max_length=100)
+    usd_per_day: Usd | None = None
+    deep_usd_per_day: Usd | None = None
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """The limits by the budget's name, in billionths of a dollar."""
+        usd, deep_usd = self.usd_per_day, self.deep_usd_per_day
+        return limits_of(usd_per_day=usd, deep_usd_per_day=deep_usd, of="route", name=self.route)
+
+    @model_validator(mode="after")
+    def _useful(self) -> Self:
+        if self.route == ALL_ROUTES:
+            raise ValueError("a budget for all routes is CHEAPDEEP_USD_PER_DAY or CHEAPDEEP_DEEP_USD_PER_DAY")
+        if not self.limits:
+            raise ValueError("needs usd_per_day or deep_usd_per_day")
+        return self
+
+
 class Rulebook(BaseModel):
-    """All rules and receivers of a file, in its order; without receivers, the settings say who gets messages."""
+    """All rules, receivers and budgets of a file; without receivers, the settings say who gets messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rules: tuple[_AnyRule, ...]
     receivers: tuple[Recipient, ...] = ()
+    budgets: tuple[RouteBudget, ...] = ()
 
     @field_validator("rules")
     @classmethod
@@ -66,6 +96,14 @@ class Rulebook(BaseModel):
         if twice := [name for name, times in names.items() if times > 1]:
             raise ValueError(f"more than one rule has the alert {', '.join(twice)}")
         return rules
+
+    @field_validator("budgets")
+    @classmethod
+    def _one_each(cls, budgets: tuple[RouteBudget, ...]) -> tuple[RouteBudget, ...]:
+        routes = Counter(each.route for each in budgets)
+        if twice := [route for route, times in routes.items() if times > 1]:
+            raise ValueError(f"more than one entry is for the route {', '.join(twice)}")
+        return budgets
 
     @field_validator("receivers")
     @classmethod
@@ -127,6 +165,7 @@ def _known_keys(outer: Sequence[str]) -> Sequence[str]:
     """The keys that the file may have at a place."""
     if not outer:
         return list(_NAMED)
-    if outer[0] == "receivers":
-        return [each.alias or name for name, each in Recipient.model_fields.items()]
+    if outer[0] in {"receivers", "budgets"}:
+        entry = Recipient if outer[0] == "receivers" else RouteBudget
+        return [each.alias or name for name, each in entry.model_fields.items()]
     return _KEYS.get(outer[-1], ())

@@ -8,6 +8,7 @@ test fails when it must be generated again.
 from typing import Any, Final
 
 from cheapdeep_ops.guard.formatting import plain
+from cheapdeep_ops.guard.rules.budget.kind import BUDGET
 from cheapdeep_ops.guard.rules.confidence_separation.kind import CONFIDENCE_SEPARATION
 from cheapdeep_ops.guard.rules.escalation.kind import ESCALATION
 from cheapdeep_ops.guard.rules.false_confidence.kind import FALSE_CONFIDENCE
@@ -22,6 +23,7 @@ KINDS: Final[tuple[RuleKind[Any], ...]] = (
     FALSE_CONFIDENCE,
     CONFIDENCE_SEPARATION,
     GRADER_DRIFT,
+    BUDGET,
     SELF_MONITORING,
 )
 _BY_SIGNAL: Final = {signal: kind for kind in KINDS for signal in kind.signals}

@@ -107,7 +107,9 @@ def told(recipients: Sequence[Recipient], payload: Mapping[str, Any]) -> list[st
 
 
 def _told_of(recipients: Sequence[Recipient], payload: Mapping[str, Any]) -> list[str]:
-    scope, severity = payload.get("scope", ALL_ROUTES), payload.get("severity", "")
+    # The alert on a route's budget has a scope of its own, and goes to those who are told of the route.
+    scope = payload.get("signal", {}).get("of_route", payload.get("scope", ALL_ROUTES))
+    severity = payload.get("severity", "")
     names: list[str] = []
     addresses: list[tuple[str | None, ...]] = []
     for each in recipients:

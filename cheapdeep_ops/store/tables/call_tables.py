@@ -43,6 +43,8 @@ class _Counters(Row):
     shadow_baseline_nusd: int = Field(default=0, sa_type=BigInteger)
     fallbacks: int = 0
     replays_rejected: int = 0
+    budget_shipped: int = 0
+    budget_refused: int = 0
     triage_errors: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     malformed_causes: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
     triage_cache_read_tokens: int = Field(default=0, sa_type=BigInteger)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -11,9 +11,10 @@ from starlette.routing import Route
 from cheapdeep_ops.testing._server import Delivery
 from cheapdeep_ops.testing.messages_api.batch_faults import BatchFaults, BatchRead
 from cheapdeep_ops.testing.messages_api.batches import Answer, Batch, Batches, page, result_lines
+from cheapdeep_ops.testing.messages_api.endpoints import KeyFault, Record
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest, json_object
 from cheapdeep_ops.testing.messages_api.replies import Reply
-from cheapdeep_ops.testing.messages_api.validation import batch_fault, key_fault
+from cheapdeep_ops.testing.messages_api.validation import batch_fault
 
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 1_000
@@ -30,7 +31,8 @@ class BatchApi:
     """Seconds of `clock` until a batch ends."""
     clock: Callable[[], float]
     new_id: Callable[[], str]
-    record: Callable[[Request, dict[str, Any] | None], ReceivedRequest]
+    record: Record
+    key_fault: KeyFault
     answer: Answer
     deliver: Callable[[Reply, ReceivedRequest], Delivery]
 
@@ -45,10 +47,11 @@ class BatchApi:
         ]
 
     async def _create(self, request: Request) -> Delivery:
-        body = json_object(await request.body())
-        received = self.record(request, body)
+        raw = await request.body()
+        body = json_object(raw)
+        received = self.record(request, body, raw)
         version = request.headers.get("anthropic-version", "")
-        fault = key_fault(request.headers) or batch_fault(body, version=version)
+        fault = self.key_fault(request.headers) or batch_fault(body, version=version)
         if fault is not None:
             return self.deliver(fault, received)
         created = _shown(self._created(received), request)
@@ -70,8 +73,8 @@ class BatchApi:
         return self._respond(request, lambda: self._with_batch(request, lambda batch: self._canceled(batch, request)))
 
     def _respond(self, request: Request, reply: Callable[[], Reply]) -> Delivery:
-        received = self.record(request, None)
-        fault = key_fault(request.headers)
+        received = self.record(request, None, b"")
+        fault = self.key_fault(request.headers)
         if fault is not None:
             return self.deliver(fault, received)
         # Batches end only when a request asks for them, so that a test's clock decides when.

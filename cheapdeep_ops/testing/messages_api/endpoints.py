@@ -1,6 +1,6 @@
 """The endpoints for messages and for the catalogue of models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,12 @@ from cheapdeep_ops.testing._server import Delivery
 from cheapdeep_ops.testing.messages_api.models import Catalogue, model_info
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest, input_tokens, json_object
 from cheapdeep_ops.testing.messages_api.replies import Reply
-from cheapdeep_ops.testing.messages_api.validation import key_fault, message_fault
+from cheapdeep_ops.testing.messages_api.validation import message_fault
 
-Record = Callable[[Request, dict[str, Any] | None], ReceivedRequest]
+Record = Callable[[Request, dict[str, Any] | None, bytes], ReceivedRequest]
 Deliver = Callable[[Reply, ReceivedRequest], Delivery]
+KeyFault = Callable[[Mapping[str, str]], Reply | None]
+"""The 401 for a request's headers, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class MessageApi:
     record: Record
     reply_to: Callable[[ReceivedRequest], Reply]
     deliver: Deliver
+    key_fault: KeyFault
     latency_s: Callable[[], float]
     """Seconds of real time that each message takes; read for each request, so that a test can change it."""
 
@@ -36,8 +39,9 @@ class MessageApi:
         ]
 
     async def _create(self, request: Request) -> Delivery:
-        body = json_object(await request.body())
-        received = self.record(request, body)
+        raw = await request.body()
+        body = json_object(raw)
+        received = self.record(request, body, raw)
         fault = self._fault(request, body)
         if fault is not None:
             return self.deliver(fault, received)
@@ -45,8 +49,9 @@ class MessageApi:
         return self.deliver(replace(reply, delay_s=reply.delay_s + self.latency_s()), received)
 
     async def _count_tokens(self, request: Request) -> Delivery:
-        body = json_object(await request.body())
-        received = self.record(request, body)
+        raw = await request.body()
+        body = json_object(raw)
+        received = self.record(request, body, raw)
         fault = self._fault(request, body, counting=True)
         if fault is not None:
             return self.deliver(fault, received)
@@ -55,7 +60,7 @@ class MessageApi:
 
     def _fault(self, request: Request, body: dict[str, object] | None, *, counting: bool = False) -> Reply | None:
         version = request.headers.get("anthropic-version", "")
-        return key_fault(request.headers) or message_fault(
+        return self.key_fault(request.headers) or message_fault(
             body, models=self.catalogue.by_id, version=version, counting=counting
         )
 
@@ -67,6 +72,7 @@ class ModelApi:
     catalogue: Catalogue
     record: Record
     deliver: Deliver
+    key_fault: KeyFault
 
     def routes(self) -> list[Route]:
         """Return the routes of the two endpoints."""
@@ -76,15 +82,15 @@ class ModelApi:
         ]
 
     async def _list(self, request: Request) -> Delivery:
-        received = self.record(request, None)
+        received = self.record(request, None, b"")
         query = request.query_params
         # By default the list leaves retired models out.
         stages = query.getlist("lifecycle[]") + query.getlist("lifecycle") or ["active", "deprecated"]
-        return self.deliver(key_fault(request.headers) or Reply.body(self.catalogue.page(stages)), received)
+        return self.deliver(self.key_fault(request.headers) or Reply.body(self.catalogue.page(stages)), received)
 
     async def _retrieve(self, request: Request) -> Delivery:
-        received = self.record(request, None)
+        received = self.record(request, None, b"")
         model_id = request.path_params["model_id"]
         model = self.catalogue.by_id.get(model_id)
         reply = Reply.error(404, message=f"model: {model_id}") if model is None else Reply.body(model_info(model))
-        return self.deliver(key_fault(request.headers) or reply, received)
+        return self.deliver(self.key_fault(request.headers) or reply, received)

@@ -32,6 +32,8 @@ class SimulatedModel:
     retires_at: str | None = None
     max_input_tokens: int = 1_000_000
     max_tokens: int = 128_000
+    requests_a_minute: int = 2_000
+    """The limit that its replies state in their headers."""
     smallest_cached: int = 1_024
     """The smallest prompt, in tokens, that its prompt cache stores."""
     tokens_ratio: float = 1.0
@@ -53,6 +55,7 @@ _REFUSED_SINCE_5: Final[frozenset[Refused]] = frozenset({"sampling", "thinking_e
 class _Rules45(SimulatedModel):
     max_input_tokens: int = 200_000
     max_tokens: int = 64_000
+    requests_a_minute: int = 4_000
     smallest_cached: int = 4_096
     refuses: frozenset[Refused] = frozenset({"thinking_adaptive", "between_tools", "effort"})
 

@@ -29,6 +29,10 @@ class ReceivedRequest:
     """The parsed JSON object; empty if there was none."""
     at: float
     """The simulator's clock, in seconds."""
+    query: str = ""
+    """The text behind the question mark of the address."""
+    raw: bytes = b""
+    """The body as it arrived, byte for byte; empty for a request of a batch."""
 
     @property
     def model(self) -> str:

@@ -44,13 +44,16 @@ FIRST_ERROR_STATUS: Final = 400
 class Reply:
     """One response of the simulated API: a message, an error, or recorded bytes; it can be late or cut off.
 
-    Make one with `triage`, `text`, `refusal`, `error` or `body`. Then `slow`, `paced` and `cut` add faults.
+    Make one with `triage`, `text`, `tool_use`, `of_blocks`, `refusal`, `error` or `body`. Then `slow`,
+    `paced` and `cut` add faults.
     """
 
     kind: Literal["message", "error", "verbatim"]
     status: int = 200
     content: str | None = None
-    """The text of the message's one block; None for a message without blocks."""
+    """The text of the message's one block; None for a message without text."""
+    blocks: tuple[JsonObject, ...] | None = None
+    """All content blocks, as the API has them; None for one block of text with `content`."""
     stop_reason: StopReason = "end_turn"
     stop_details: JsonObject | None = None
     usage: JsonObject | None = None
@@ -87,6 +90,29 @@ class Reply:
     ) -> Self:
         """Return a message with exactly this text, such as a malformed triage reply."""
         return cls(kind="message", content=text, stop_reason=stop_reason, usage=usage)
+
+    @classmethod
+    def of_blocks(
+        cls,
+        *blocks: JsonObject,
+        stop_reason: StopReason = "end_turn",
+        usage: Mapping[str, object] | None = None,
+    ) -> Self:
+        """Return a message with these content blocks: text, thinking, tool use, or others of the API."""
+        return cls(kind="message", blocks=blocks, stop_reason=stop_reason, usage=usage)
+
+    @classmethod
+    def tool_use(
+        cls,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        id: str = "toolu_01",  # noqa: A002  # the API's own word for it
+        usage: Mapping[str, object] | None = None,
+    ) -> Self:
+        """Return a message that calls one tool with `arguments`."""
+        block = {"type": "tool_use", "id": id, "name": name, "input": arguments}
+        return cls.of_blocks(block, stop_reason="tool_use", usage=usage)
 
     @classmethod
     def refusal(cls, category: RefusalCategory | None = "cyber") -> Self:

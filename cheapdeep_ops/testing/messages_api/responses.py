@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Final
 
@@ -13,8 +14,13 @@ from cheapdeep_ops.testing.messages_api.models import Catalogue
 from cheapdeep_ops.testing.messages_api.prompt_cache import PromptCache
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest
 from cheapdeep_ops.testing.messages_api.replies import Reply
+from cheapdeep_ops.units import MINUTE_S
 
 CACHE_LIMIT: Final = 10_000
+TOKENS_A_REQUEST: Final = 500
+"""The limits of tokens are this many for each request that a minute allows."""
+
+_ORGANIZATION: Final = "00000000-0000-4000-8000-000000000000"
 _EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 
 
@@ -35,12 +41,17 @@ class Responses:
         """Return the id of a new batch."""
         return f"msgbatch_{self._identifier('batch', next(self._serial))}"
 
+    def file_id(self) -> str:
+        """Return the id of a new file."""
+        return f"file_{self._identifier('file', next(self._serial))}"
+
     def deliver(self, reply: Reply, received: ReceivedRequest) -> Delivery:
         """Return the HTTP response with `reply`."""
         number = next(self._serial)
         request_id = f"req_{self._identifier('request', number)}"
         pieces, content_type = self._rendered(reply, received, request_id, number)
-        headers = {"content-type": content_type, "request-id": request_id, **reply.headers}
+        known = {"content-type": content_type, "request-id": request_id, "anthropic-organization-id": _ORGANIZATION}
+        headers = {**known, **self._limits(received), **reply.headers}
         return Delivery(
             served=self._served(),
             pieces=pieces,
@@ -84,6 +95,20 @@ class Responses:
             tokens_ratio=model.tokens_ratio,
             service_tier=service_tier,
         )
+
+    def _limits(self, received: ReceivedRequest) -> Mapping[str, str]:
+        """The headers about rate limits, which each model has of its own; a call never meets a limit here."""
+        model = self._catalogue.by_id.get(received.model)
+        if model is None or received.path != "/v1/messages":
+            return {}
+        reset = datetime.fromtimestamp(received.at + MINUTE_S, UTC).isoformat(timespec="seconds")
+        requests, tokens = model.requests_a_minute, model.requests_a_minute * TOKENS_A_REQUEST
+        kinds = {"requests": requests, "tokens": 2 * tokens, "input-tokens": tokens, "output-tokens": tokens}
+        return {
+            f"anthropic-ratelimit-{kind}-{name}": str(value)
+            for kind, limit in kinds.items()
+            for name, value in (("limit", limit), ("remaining", limit - 1), ("reset", reset.replace("+00:00", "Z")))
+        }
 
     def _paced(self, reply: Reply, received: ReceivedRequest) -> PacedStream | None:
         if reply.pace_s is None:

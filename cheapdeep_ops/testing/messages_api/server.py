@@ -15,13 +15,14 @@ from cheapdeep_ops.testing.messages_api.batch_endpoints import BatchApi
 from cheapdeep_ops.testing.messages_api.batch_faults import BatchFaults
 from cheapdeep_ops.testing.messages_api.batches import Batches, other_result
 from cheapdeep_ops.testing.messages_api.endpoints import MessageApi, ModelApi
+from cheapdeep_ops.testing.messages_api.file_endpoints import FileApi
 from cheapdeep_ops.testing.messages_api.models import MODELS, Catalogue, Refused, SimulatedModel
 from cheapdeep_ops.testing.messages_api.received import ReceivedRequest, without_secrets
 from cheapdeep_ops.testing.messages_api.replies import Reply
 from cheapdeep_ops.testing.messages_api.responses import Responses
 from cheapdeep_ops.testing.messages_api.script import Answerer
 from cheapdeep_ops.testing.messages_api.simulation import Simulation
-from cheapdeep_ops.testing.messages_api.validation import batched_fault
+from cheapdeep_ops.testing.messages_api.validation import batched_fault, key_fault
 from cheapdeep_ops.testing.traffic.kinds import TrafficClass
 from cheapdeep_ops.testing.traffic.ready_made import CLASSES
 from cheapdeep_ops.testing.traffic.simulated_grader import PERFECT, SimulatedGrader
@@ -75,6 +76,8 @@ class SimulatedAnthropic(SimulatedServer):
         if not batch_delay_s >= 0:
             raise ValueError(f"batch_delay_s must be 0 or more, not {batch_delay_s!r}")
         self.latency_s = latency_s
+        self.keys: Collection[str] | None = None
+        """The keys that it accepts; None accepts any. A request with another one gets a 401."""
         self._clock = clock
         self._batch_delay_s = batch_delay_s
         self._batches = Batches(BATCH_LIMIT)
@@ -85,6 +88,9 @@ class SimulatedAnthropic(SimulatedServer):
         # A response needs the server and the server needs the app, so the server is looked up later.
         self._responses = Responses(
             seed=seed, catalogue=self._catalogue, streams=self.streams, served=lambda: self._served
+        )
+        self._files = FileApi(
+            new_id=self._responses.file_id, record=self._record, deliver=self._deliver, key_fault=self._key_fault
         )
         self._served = ServedApp(self._app(), host=host, port=port, name="simulated-anthropic")
 
@@ -111,10 +117,12 @@ class SimulatedAnthropic(SimulatedServer):
         self._simulation.script.set_standing(reply, model)
 
     def clear(self) -> None:
-        """Remove received requests, batches, cached prompts and all scripted replies and refusals."""
+        """Remove received requests, batches, files, cached prompts, keys, and all scripted replies and refusals."""
         self.requests.clear()
         self.streams.clear()
         self._batches.clear()
+        self._files.clear()
+        self.keys = None
         self.batch_faults.clear()
         self._simulation.script.clear()
         self._catalogue.accept_all()
@@ -137,11 +145,13 @@ class SimulatedAnthropic(SimulatedServer):
 
     def _app(self) -> Starlette:
         record, deliver, reply_to = self._record, self._deliver, self._simulation.reply_to
+        keyed = self._key_fault
         message_api = MessageApi(
             catalogue=self._catalogue,
             record=record,
             reply_to=reply_to,
             deliver=deliver,
+            key_fault=keyed,
             latency_s=lambda: self.latency_s,
         )
         batch_api = BatchApi(
@@ -151,6 +161,7 @@ class SimulatedAnthropic(SimulatedServer):
             clock=self._clock,
             new_id=self._responses.batch_id,
             record=record,
+            key_fault=keyed,
             answer=self._batch_result,
             deliver=deliver,
         )
@@ -158,10 +169,11 @@ class SimulatedAnthropic(SimulatedServer):
             routes=[
                 *message_api.routes(),
                 *batch_api.routes(),
-                *ModelApi(catalogue=self._catalogue, record=record, deliver=deliver).routes(),
+                *ModelApi(catalogue=self._catalogue, record=record, deliver=deliver, key_fault=keyed).routes(),
+                *self._files.routes(),
                 Route("/healthz", _healthz, methods=["GET"]),
                 # Unknown paths get the API's error object and not Starlette's plain text.
-                Route("/{path:path}", self._no_such_route, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+                Route("/{path:path}", self._no_such_route, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
             ],
         )
 
@@ -175,18 +187,23 @@ class SimulatedAnthropic(SimulatedServer):
         return self._responses.batch_result(self._simulation.reply_to(received), received)
 
     async def _no_such_route(self, request: Request) -> Delivery:
-        return self._deliver(Reply.error(404), self._record(request, None))
+        return self._deliver(Reply.error(404), self._record(request, None, await request.body()))
+
+    def _key_fault(self, headers: Mapping[str, str]) -> Reply | None:
+        return key_fault(headers, self.keys)
 
     def _deliver(self, reply: Reply, received: ReceivedRequest) -> Delivery:
         return self._responses.deliver(reply, received)
 
-    def _record(self, request: Request, body: dict[str, object] | None) -> ReceivedRequest:
+    def _record(self, request: Request, body: dict[str, object] | None, raw: bytes) -> ReceivedRequest:
         received = ReceivedRequest(
             method=request.method,
             path=request.url.path,
             headers=without_secrets(request.headers.items()),
             body=body or {},
             at=self._clock(),
+            query=request.url.query,
+            raw=raw,
         )
         self.requests.append(received)
         return received

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from cheapdeep_ops.testing.messages_api.cached_blocks import breakpoint_fault
@@ -100,11 +100,12 @@ PARAMETER_RULES: Final[Mapping[Refused, tuple[Callable[[JsonObject], bool], str]
 """For each parameter that a model may refuse: whether a request uses it, and the API's error message."""
 
 
-def key_fault(headers: Mapping[str, str]) -> Reply | None:
-    """Return a 401 if the request has no credential; any credential is accepted."""
-    if headers.get("authorization") or headers.get("x-api-key"):
-        return None
-    return Reply.error(401, message="x-api-key header is required")
+def key_fault(headers: Mapping[str, str], keys: Collection[str] | None = None) -> Reply | None:
+    """Return a 401 if the request has no credential, or one that is not in `keys`; None accepts any."""
+    credential = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+    if not credential:
+        return Reply.error(401, message="x-api-key header is required")
+    return None if keys is None or credential in keys else Reply.error(401)
 
 
 def message_fault(

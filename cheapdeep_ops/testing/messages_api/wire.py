@@ -76,12 +76,19 @@ def message(
         "id": message_id,
         "type": "message",
         "role": "assistant",
-        "content": [] if reply.content is None else [{"type": "text", "text": reply.content}],
+        "content": content_of(reply),
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": reply.stop_details,
         "usage": _usage(reply, prompt, tokens_ratio, service_tier),
     }
+
+
+def content_of(reply: Reply) -> list[JsonObject]:
+    """Return the content blocks of a message."""
+    if reply.blocks is not None:
+        return list(reply.blocks)
+    return [] if reply.content is None else [{"type": "text", "text": reply.content}]
 
 
 _PROMPT_FIELDS = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
@@ -100,11 +107,15 @@ def _usage(reply: Reply, prompt: PromptTokens, tokens_ratio: float, service_tier
             "ephemeral_5m_input_tokens": prompt.written_5m,
             "ephemeral_1h_input_tokens": prompt.written_1h,
         },
-        "output_tokens": max(1, round(tokens_in(reply.content or "") * tokens_ratio)),
+        "output_tokens": max(1, round(sum(map(_tokens_of_block, content_of(reply))) * tokens_ratio)),
         "service_tier": service_tier,
         "inference_geo": "not_available",
         **(reply.usage or {}),
     }
+
+
+def _tokens_of_block(block: JsonObject) -> int:
+    return tokens_in(block["text"] if block["type"] == "text" else json.dumps(block, ensure_ascii=False))
 
 
 def event_stream(whole: JsonObject) -> Iterator[bytes]:
@@ -112,20 +123,38 @@ def event_stream(whole: JsonObject) -> Iterator[bytes]:
     initial: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None}
     yield _event({"type": "message_start", "message": {**whole, **initial, "usage": _first_usage(whole["usage"])}})
     for index, block in enumerate(whole["content"]):
-        yield from _block_events(index, block["text"])
+        yield from _block_events(index, block)
     ending = {name: whole[name] for name in ("stop_reason", "stop_sequence", "stop_details")}
     yield _event({"type": "message_delta", "delta": ending, "usage": _last_usage(whole["usage"])})
     yield _event({"type": "message_stop"})
 
 
-def _block_events(index: int, text: str) -> Iterator[bytes]:
-    start = {"type": "text", "text": ""}
+def _block_events(index: int, block: JsonObject) -> Iterator[bytes]:
+    start, deltas = _in_pieces(block)
     yield _event({"type": "content_block_start", "index": index, "content_block": start})
     yield _event({"type": "ping"})
-    for at in range(0, len(text), DELTA_CHARS):
-        delta = {"type": "text_delta", "text": text[at : at + DELTA_CHARS]}
+    for delta in deltas:
         yield _event({"type": "content_block_delta", "index": index, "delta": delta})
     yield _event({"type": "content_block_stop", "index": index})
+
+
+def _in_pieces(block: JsonObject) -> tuple[JsonObject, list[JsonObject]]:
+    """A block as its stream begins it, and the deltas that follow; kinds unknown here come whole at the beginning."""
+    if block["type"] == "text":
+        return {**block, "text": ""}, [{"type": "text_delta", "text": text} for text in _pieces(block["text"])]
+    if block["type"] == "thinking":
+        thoughts = [{"type": "thinking_delta", "thinking": text} for text in _pieces(block["thinking"])]
+        signature = {"type": "signature_delta", "signature": block["signature"]}
+        return {**block, "thinking": "", "signature": ""}, [*thoughts, signature]
+    if block["type"] == "tool_use":
+        # The API begins the input with an empty piece.
+        pieces = ["", *_pieces(json.dumps(block["input"], ensure_ascii=False))]
+        return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": text} for text in pieces]
+    return block, []
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[at : at + DELTA_CHARS] for at in range(0, len(text), DELTA_CHARS)]
 
 
 def _first_usage(usage: JsonObject) -> JsonObject:

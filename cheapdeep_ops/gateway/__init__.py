@@ -1,0 +1,1 @@
+"""The Messages API over the router, for services in any language: they change their base URL."""

@@ -1,0 +1,121 @@
+"""One request over ASGI and the response to it, which ends early if the caller goes away."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from pydantic_core import to_json
+from starlette.types import Receive, Scope, Send
+
+from cheapdeep_ops.gateway.headers import Headers, value_of
+
+_log: Final = logging.getLogger(__name__)
+LARGEST_MESSAGE: Final = 32 * 2**20
+"""The API's limit of a request for a message, in bytes. Source: https://platform.claude.com/docs/en/api/errors"""
+
+
+class CallerGoneError(Exception):
+    """The caller has closed its connection."""
+
+
+class TooLargeError(Exception):
+    """A body is larger than the API takes."""
+
+
+class Exchange:
+    """A request and its response."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.method: str = scope["method"]
+        self.path: bytes = scope["raw_path"] or scope["path"].encode()
+        self.query: bytes = scope["query_string"]
+        self.headers: Headers = scope["headers"]
+        self.has_body = value_of(self.headers, b"content-length") not in (b"", b"0") or bool(
+            value_of(self.headers, b"transfer-encoding")
+        )
+        self.has_begun = False
+        self._has_ended = False
+
+    async def body(self) -> bytes:
+        """The whole body. Raises TooLargeError, CallerGoneError."""
+        parts, size = [], 0
+        async for part in self.body_parts():
+            size += len(part)
+            if size > LARGEST_MESSAGE:
+                raise TooLargeError
+            parts.append(part)
+        return b"".join(parts)
+
+    async def body_parts(self) -> AsyncIterator[bytes]:
+        """The parts of the body as they come. Raises CallerGoneError."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise CallerGoneError
+            if part := message.get("body", b""):
+                yield part
+            if not message.get("more_body", False):
+                return
+
+    @asynccontextmanager
+    async def ends_with_caller(self) -> AsyncIterator[None]:
+        """Inside, the work is cancelled when the caller goes away; the block ends quietly then.
+
+        It does so too when the server breaks off what takes too long at its end. The body must be read before.
+        """
+        work, is_gone = asyncio.current_task(), False
+
+        async def watch() -> None:
+            nonlocal is_gone
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            # The server says this too when the response has ended.
+            if not self._has_ended and work is not None:
+                is_gone = True
+                work.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if is_gone and work is not None:
+                work.uncancel()
+            else:
+                _log.warning("a response is broken off, because the gateway ends")
+        finally:
+            watching.cancel()
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send status and headers."""
+        self.has_begun = True
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def write(self, part: bytes) -> None:
+        """Send a part of the body."""
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def end(self, last: bytes = b"") -> None:
+        """Send the end of the body."""
+        self._has_ended = True
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole response."""
+        length = (b"content-length", str(len(body)).encode())
+        await self.begin(status, [*headers, length])
+        await self.end(b"" if self.method == "HEAD" else body)
+
+    async def respond_json(self, status: int, value: object, headers: Headers = ()) -> None:
+        """Send a whole response with `value` as JSON."""
+        await self.respond(status, [(b"content-type", b"application/json"), *headers], to_json(value))
+
+
+def error_body(kind: str, message: str) -> dict[str, object]:
+    """An error in the API's form.
+
+    Source: https://platform.claude.com/docs/en/api/errors
+    """
+    return {"type": "error", "error": {"type": kind, "message": message}}

@@ -1,0 +1,115 @@
+"""`POST /v1/messages`: the router triages the request, and what it does not triage is forwarded as it came."""
+
+import logging
+from collections.abc import Collection
+from functools import partial
+from typing import Any, Final
+
+import httpx2
+from starlette.types import Receive, Scope, Send
+
+from cheapdeep_ops.claude.wire_requests import params_of
+from cheapdeep_ops.gateway.callers import Callers
+from cheapdeep_ops.gateway.calls import RecentCalls
+from cheapdeep_ops.gateway.exchange import CallerGoneError, Exchange, TooLargeError, error_body
+from cheapdeep_ops.gateway.forwarded_call import ForwardedCall, KnownModels, outline_of_decision
+from cheapdeep_ops.gateway.headers import call_options, from_triage, of_the_call, to_caller
+from cheapdeep_ops.gateway.streamed import answer_streamed
+from cheapdeep_ops.gateway.upstream import Upstream, refuse_unreachable
+from cheapdeep_ops.router.error_decision import decision_of
+from cheapdeep_ops.router.provider import response_of
+from cheapdeep_ops.telemetry.remote_context import continued_trace
+
+_log: Final = logging.getLogger(__name__)
+_JSON: Final = (b"content-type", b"application/json")
+_READ: Final = frozenset({b"content-encoding", b"content-length"})
+"""Headers that no longer hold for a body that was read whole."""
+
+
+class Messages:
+    """The endpoint, as an ASGI application. A stream has status and headers within `status_within_s` seconds.
+
+    `models` are the names of models that the API is known to have.
+    """
+
+    def __init__(
+        self,
+        callers: Callers,
+        upstream: Upstream,
+        calls: RecentCalls,
+        *,
+        models: Collection[str],
+        status_within_s: float,
+    ) -> None:
+        self._callers, self._upstream, self._calls = callers, upstream, calls
+        self._models = KnownModels(models)
+        self._status_within_s = status_within_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = Exchange(scope, receive, send)
+        try:
+            body = await exchange.body()
+        except TooLargeError:
+            await exchange.respond_json(413, error_body("request_too_large", "Request exceeds the maximum size"))
+            return
+        except CallerGoneError:
+            return
+        async with exchange.ends_with_caller():
+            with continued_trace(exchange.headers):
+                await self._answer(exchange, body)
+
+    async def _answer(self, exchange: Exchange, body: bytes) -> None:
+        caller, params = self._callers.of(exchange.headers), params_of(body)
+        # The API explains best what is wrong with it.
+        if caller is None or params is None:
+            await self._upstream.pass_on(exchange, self._upstream.message_request(exchange, body))
+            return
+        options = call_options(exchange.headers)
+        if options.conversation:
+            params["conversation"] = f"{caller.fingerprint} {options.conversation}"
+        call = ForwardedCall(
+            self._upstream, exchange, body, options=options, models=self._models, model=params["model"]
+        )
+        try:
+            if params.get("stream"):
+                await self._stream(exchange, params, call, fingerprint=caller.fingerprint)
+            else:
+                await self._answer_whole(exchange, params, call, fingerprint=caller.fingerprint)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a response
+            await self._respond_error(exchange, error, fingerprint=caller.fingerprint)
+
+    async def _answer_whole(
+        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, fingerprint: str
+    ) -> None:
+        router, options = self._callers.router_for(exchange.headers), call.options
+        answered = await router.answer_whole(params, call, route=options.route, input_class=options.input_class)
+        self._calls.put(fingerprint, answered.decision)
+        own, headers = of_the_call(outline_of_decision(answered.decision)), answered.headers.raw
+        passed = [_JSON, *from_triage(headers)] if answered.is_triage else to_caller(headers, without=_READ)
+        await exchange.respond(answered.status, [*passed, *own], answered.body)
+
+    async def _stream(
+        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, fingerprint: str
+    ) -> None:
+        router, options = self._callers.router_for(exchange.headers), call.options
+        opening = router.answer_streamed(params, call, route=options.route, input_class=options.input_class)
+        remember = partial(self._calls.put, fingerprint)
+        await answer_streamed(exchange, opening, call, status_within_s=self._status_within_s, on_end=remember)
+
+    async def _respond_error(self, exchange: Exchange, error: Exception, *, fingerprint: str) -> None:
+        """Give the API's own error to the caller, or say that the API did not answer."""
+        decision, response = decision_of(error), response_of(error)
+        if decision is not None:
+            self._calls.put(fingerprint, decision)
+        if exchange.has_begun:
+            _log.error("a response broke off", exc_info=error)
+        elif response is not None:
+            headers = to_caller(response.headers.raw, without=_READ)
+            own = () if decision is None else of_the_call(outline_of_decision(decision))
+            await exchange.respond(response.status_code, [*headers, *own], response.content)
+        elif isinstance(error, httpx2.HTTPError):
+            await refuse_unreachable(exchange, error)
+        else:
+            _log.error("a call failed in the gateway", exc_info=error)
+            await exchange.respond_json(500, error_body("api_error", "The gateway failed."))

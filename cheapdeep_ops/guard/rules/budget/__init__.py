@@ -1,0 +1,1 @@
+"""Rules on budgets: dollars for a day of UTC."""
