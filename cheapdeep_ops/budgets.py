@@ -7,8 +7,8 @@ processes hold never add up to more than the budget, so what is spent beyond it 
 What a gateway calls, beside `router.messages`:
 
 - `router.spending` is the `recorder.spending.Spending` of the router's process. Its flag `is_on` is False while no
-  budget is known. `limit_keys({name: (usd_per_day, deep_usd_per_day)})` takes the budgets of all keys, at the start and
-  whenever the file of tokens has changed.
+  budget is known. `limit_keys({name: (usd_per_day, deep_usd_per_day)})` takes the budgets of all keys, at the start
+  and whenever the file of tokens has changed (`KnownTokens.changes`, `KnownTokens.tokens`, `Token.call`).
 - `with charged_to(name): ...` around a routed call charges it to the key of that name.
 - For a request that it forwards without the router: `spending.require(route, key, is_deep=True)` before it, which
   raises `errors.BudgetError`, and `spending.spend(route, key, usd=..., deep_usd=...)` after it, with None for a cost

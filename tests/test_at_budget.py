@@ -52,6 +52,7 @@ def models(api):
 
 
 class TestAlert:
+    @pytest.mark.thorough
     def test_changes_no_call(self, api, shell_with, ledger):
         shell = shell_with("alert", "all", "deep")
         api.enqueue(UNSURE, model=HAIKU)
@@ -89,6 +90,7 @@ class TestShip:
         assert (decision.base_outcome, decision.candidate, decision.error) == (Outcome.ESCALATE, None, "")
         assert models(api) == [HAIKU]
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
     def test_a_confident_answer_ships_as_ever(self, api, shell_with, ledger, stream):
         shell = shell_with("ship", "deep")
@@ -97,6 +99,7 @@ class TestShip:
         (decision,) = ledger.decisions
         assert (decision.reason, decision.is_budgeted, decision.base_outcome) == (None, False, Outcome.SHIP)
 
+    @pytest.mark.thorough
     def test_a_withheld_answer_goes_out_and_stays_a_candidate(self, api, shell_with, ledger):
         raised = blank_book().with_scope(act_on(ScopeState(scope="*"), PolicyAct.RAISE, cause="EscalationStorm"))
         shell = shell_with("ship", "deep", book=raised)
@@ -106,6 +109,7 @@ class TestShip:
         assert (decision.reason, decision.base_outcome) == (Reason.BUDGET, Outcome.SHIP)
         assert decision.candidate is not None
 
+    @pytest.mark.thorough
     def test_the_most_confident_of_several_tiers_goes_out(self, api, shell_with, ledger):
         shell = shell_with("ship", "deep", tiers=(HAIKU, SONNET, OPUS))
         api.enqueue(Reply.triage(0.6, "Of Haiku."), model=HAIKU)
@@ -114,6 +118,7 @@ class TestShip:
         (decision,) = ledger.decisions
         assert (decision.tier, decision.confidence, decision.reason) == (0, 0.6, Reason.BUDGET)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("cheap", USELESS, ids=["null", "malformed", "refusal", "failed"])
     def test_a_call_without_a_cheap_answer_goes_deep(self, api, shell_with, ledger, cheap):
         shell = shell_with("ship", "deep")
@@ -122,6 +127,7 @@ class TestShip:
         assert shell.ask().text == "Deep."
         assert not ledger.decisions[0].is_budgeted
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
     def test_or_is_refused_by_a_setting(self, api, shell_with, ledger, stream):
         shell = shell_with("ship", "deep", otherwise="refuse")
@@ -133,6 +139,7 @@ class TestShip:
         assert models(api) == [HAIKU]
         assert [each.is_refused for each in ledger.decisions] == [True, True]
 
+    @pytest.mark.thorough
     def test_what_is_bypassed_goes_deep(self, api, shell_with):
         shell = shell_with("ship", "deep")
         api.enqueue(Reply.text("Deep."), model=OPUS)
@@ -156,6 +163,7 @@ class TestRefuse:
         counted = counts(ledger)
         assert (counted.budget_refused, counted.errors, counted.base_escalated, counted.unpriced) == (1, 1, 1, 0)
 
+    @pytest.mark.thorough
     def test_a_confident_answer_needs_no_deep_tier(self, api, shell_with):
         shell = shell_with("refuse", "deep")
         api.enqueue(SURE, model=HAIKU)
@@ -172,12 +180,14 @@ class TestRefuse:
         assert (decision.reason, decision.base_outcome, decision.cost_usd) == (Reason.BUDGET, None, 0.0)
         assert (counts(ledger).triaged, counts(ledger).bypassed) == (0, 0)
 
+    @pytest.mark.thorough
     def test_a_model_that_the_caller_names_is_refused_too(self, api, shell_with):
         shell = shell_with("refuse", "all")
         with pytest.raises(BudgetError):
             shell.route(**QUESTION, model=HAIKU)
         assert models(api) == []
 
+    @pytest.mark.thorough
     def test_a_budget_with_money_left_refuses_nothing(self, api, shell_with):
         shell = shell_with("refuse", "deep", "all", left=0.5)
         api.enqueue(UNSURE, model=HAIKU)
@@ -186,6 +196,7 @@ class TestRefuse:
 
 
 class TestWhoPays:
+    @pytest.mark.thorough
     def test_a_budget_of_a_route_or_a_key_holds_for_its_calls_alone(self, api, shell_with):
         shell = shell_with("refuse", "deep route support", "deep key mobile")
         for number in range(2):  # the first call of each goes on while the store is asked

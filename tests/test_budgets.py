@@ -85,7 +85,7 @@ steps = st.lists(
     st.tuples(
         st.integers(0, 3), st.sampled_from(["spend", "spend", "send", "arrive", "lose", "swap"]), st.floats(0, 1)
     ),
-    max_size=200,
+    max_size=60,
 )
 
 

@@ -74,6 +74,7 @@ def test_a_routes_budget_is_told_to_those_who_are_told_of_the_route(town):
     assert told((team, rest), town.inbox.payloads[-1]) == ["rest"]
 
 
+@pytest.mark.thorough
 def test_a_process_holds_the_rest_of_a_budget_that_is_spent(town):
     spend(town, 0.95)
     (all_spend, _) = present(town.store, town.settings, town.clock())["budgets"]
@@ -81,6 +82,7 @@ def test_a_process_holds_the_rest_of_a_budget_that_is_spent(town):
     assert all_spend["share"] == pytest.approx(0.95)
 
 
+@pytest.mark.thorough
 def test_reports_say_what_is_spent_of_what_and_what_that_rests_on(town):
     town.recorder.spending.limit_keys({"mobile": (0.5, None)})
     with charged_to("mobile"):
@@ -101,6 +103,7 @@ def test_reports_say_what_is_spent_of_what_and_what_that_rests_on(town):
     assert overall["resets_at"] > town.clock()
 
 
+@pytest.mark.thorough
 def test_the_guard_sets_its_limits_and_takes_back_those_that_it_no_longer_has(town):
     report(town)
     with town.store.reading() as connection:
@@ -116,6 +119,7 @@ def test_the_guard_sets_its_limits_and_takes_back_those_that_it_no_longer_has(to
     assert messages(town) == ["started BudgetNearlySpent all spend"]
 
 
+@pytest.mark.thorough
 def test_old_days_are_forgotten(town):
     spend(town, 0.5)
     with town.store.reading() as connection:

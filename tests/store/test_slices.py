@@ -15,6 +15,11 @@ DAY = 20_833
 LIMIT = 1_000_000
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
+def engine(request):
+    return request.param
+
+
 @pytest.fixture
 def store(either_url, tmp_path):
     migrated(either_url).close()
@@ -65,6 +70,7 @@ def test_the_smaller_of_two_limits_holds_and_without_one_nothing_is_granted(stor
     assert asked(store, "b", limit=160).granted[0].limit == 160
 
 
+@pytest.mark.thorough
 def test_no_order_of_requests_grants_more_than_the_limit(store):
     rng = random.Random(7)
     held = {name: [0, 0, 0] for name in "abcdef"}  # ceiling, spent, number
