@@ -18,7 +18,7 @@ from cheapdeep_ops.guard.http.api import make_api
 from cheapdeep_ops.guard.http.connections import BoundedConnection
 from cheapdeep_ops.guard.http.senders import Senders
 from cheapdeep_ops.guard.notify.buttons import CLICKS_PATH
-from cheapdeep_ops.guard.service import _listen
+from cheapdeep_ops.listening import listen
 from cheapdeep_ops.recorder.wire import FLUSHES_PATH, LARGEST_BODY
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.store.engine import Store
@@ -62,7 +62,7 @@ def port(tmp_path_factory, clock):
 
 @contextmanager
 def serving(api):
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, setting="CHEAPDEEP_PORT") as listener:
         server = uvicorn.Server(uvicorn.Config(api, log_level="error", http=BoundedConnection))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         running.start()

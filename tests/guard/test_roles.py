@@ -15,7 +15,8 @@ from cheapdeep_ops.access.tokens import Role, Token, hash_of
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.api import make_api
-from cheapdeep_ops.guard.service import Service, _listen
+from cheapdeep_ops.guard.service import Service
+from cheapdeep_ops.listening import listen
 from cheapdeep_ops.store import incidents, policies, silences
 
 OPEN = {"/healthz", "/readyz"}
@@ -74,7 +75,7 @@ def add(path, secret, **changes):
 @contextmanager
 def answering(api: FastAPI):
     """A client of the API behind uvicorn."""
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, setting="CHEAPDEEP_PORT") as listener:
         server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         running.start()
