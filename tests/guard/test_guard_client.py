@@ -37,7 +37,7 @@ def guards_of(school):
 
 @pytest.mark.thorough
 def test_every_report_is_read_here_as_it_is_over_http(school):
-    school.teach(400, 0.1)
+    school.teach(120, 0.1)
     school.run(120, STORM, cls="invoice")
     here, there = guards_of(school)
     for path in REPORTS:
