@@ -49,14 +49,6 @@ class PolicyError(CheapdeepError):
     """A threshold or scope is invalid."""
 
 
-class FieldError(PolicyError):
-    """One field of a request is wrong."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field, self.problem = field, problem
-
-
 class MissingError(CheapdeepError):
     """The named object does not exist: an open incident, an active silence, a rule or an undelivered message."""
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from getpass import getuser
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -59,6 +58,8 @@ RouteOption = Annotated[str, typer.Option("--route", callback=filled_option, hel
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer passes the value by position
     if wanted:
+        from importlib.metadata import version
+
         output.console().print(version("cheapdeep_ops"))
         raise typer.Exit
 

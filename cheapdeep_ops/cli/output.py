@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import Progress
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -77,6 +76,9 @@ def show_progress(done: Iterable[int], *, total: int, what: str) -> None:
     """
     out = progress_console()
     if out.is_terminal:
+        # Loaded here, because few commands show a bar.
+        from rich.progress import Progress
+
         with Progress(console=out, transient=True) as bar:
             task = bar.add_task(what, total=total)
             for count in done:

@@ -76,6 +76,14 @@ _ROW_IDS: Final = TypeAdapter(dict[str, RowId])
 _PATH_NAME: Final = re.compile(r"{(\w+)}")
 
 
+class FieldError(PolicyError):
+    """One field of a request is wrong."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem
+
+
 class ActionRequest(BaseModel):
     """The body of a request; an unknown key is an error."""
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Concatenate, Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError, validate_call
 
-from cheapdeep_ops.errors import FieldError
-from cheapdeep_ops.guard.actions.operation import ActionContext, Route, refusal_of
+from cheapdeep_ops.guard.actions.operation import ActionContext, FieldError, Route, refusal_of
 from cheapdeep_ops.guard.formatting import duration
 from cheapdeep_ops.guard.incidents.attention import active_silences
 from cheapdeep_ops.guard.report_types.figures import Receipt

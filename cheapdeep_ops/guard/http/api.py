@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cheapdeep_ops.access.tokens import Role
 from cheapdeep_ops.addresses import is_loopback
-from cheapdeep_ops.errors import FieldError, MissingError, PolicyError, StoreError
-from cheapdeep_ops.guard.actions.operation import ActionContext
+from cheapdeep_ops.errors import MissingError, PolicyError, StoreError
+from cheapdeep_ops.guard.actions.operation import ActionContext, FieldError
 from cheapdeep_ops.guard.actions.operations import OPERATIONS
 from cheapdeep_ops.guard.actions.reports import REPORTS, Tag
 from cheapdeep_ops.guard.http.access import Access
