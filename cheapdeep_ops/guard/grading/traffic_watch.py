@@ -27,7 +27,7 @@ MIN_CALLS: Final = 150
 
 In a simulation the confidence of a tenth of all calls moved. Blocks of 50, 100, 150 and 300 calls showed it in 10, 86,
 99 and 100 of 100 runs, because the histogram follows a change that is not noticed soon. Blocks of 150 took 900 calls,
-and those of 300 took 1,200. Twice as many base escalations took 300 calls with blocks of 50, and 450 with blocks of 150.
+and those of 300 took 1,200. Twice as many base escalations took 300 calls with blocks of 50, and 450 with those of 150.
 """
 
 _SETTLED_S: Final = 60
