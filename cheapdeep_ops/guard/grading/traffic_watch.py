@@ -25,9 +25,9 @@ BLOCK_S: Final = 300
 MIN_CALLS: Final = 150
 """The fewest calls in a block, so that chance moves its histogram less than a change that matters.
 
-In a simulation the confidence of a tenth of all calls moved. Blocks of 50 calls never showed it, because the histogram
-follows a change that is not noticed soon. Blocks of 100, 150, 200 and 300 calls showed it after 1,300, 900, 800 and 900
-calls. Twice as many base escalations took 275 calls with blocks of 50, and 450 with blocks of 150.
+In a simulation the confidence of a tenth of all calls moved. Blocks of 50, 100, 150 and 300 calls showed it in 10, 86,
+99 and 100 of 100 runs, because the histogram follows a change that is not noticed soon. Blocks of 150 took 900 calls,
+and those of 300 took 1,200. Twice as many base escalations took 300 calls with blocks of 50, and 450 with those of 150.
 """
 
 _SETTLED_S: Final = 60
