@@ -455,10 +455,11 @@ async def test_a_named_token_opens_what_its_role_allows_and_its_revocation_ends_
     user = await sign_in(visit, "/policy", token="never", **known)
     await user.should_see("This token is wrong")
     for name, refusal in (("reader", "does not have the role act"), ("team", "is limited to other routes")):
-        # A page whose session ends loads itself again, and here the next page would get that.
+        # A page whose session ends loads itself again, and here that would replace the next page.
         user = await sign_in(visit, "/policy", token=name, **known, refresh_s=3_600.0)
         await user.should_see(f"Signed in as {name} (ann): this token {refusal}")
         await user.should_not_see(marker="pin-why")
+    user.http_client.cookies.clear()
     user = await sign_in(visit, "/policy", token="bob", name="mallory", **known)
     await user.should_see("Signed in as bob")
     user.find(marker="pin-why").type("trial")

@@ -31,8 +31,12 @@ async def may_read(context: ConsoleContext) -> bool:
     if not await _has(context, Role.READ):
         return False
 
+    def check() -> None:
+        if not still_has(context, Role.READ):
+            watch.cancel()  # the page is being loaded again, once
+
     # An open page goes on refreshing, so it must notice that its token has been revoked or has expired.
-    ui.timer(context.refresh_s, lambda: still_has(context, Role.READ), immediate=False)
+    watch = ui.timer(context.refresh_s, check, immediate=False)
     return True
 
 
