@@ -15,6 +15,8 @@ from urllib.request import Request, urlopen
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0")
+_CHARTS_FIT = """[...document.querySelectorAll('[_echarts_instance_]')].every(
+  each => !each.clientWidth || each.firstElementChild?.offsetWidth === each.clientWidth)"""
 _WAIT = """new Promise((done, failed) => {
   const look = () => { const found = (() => (%s))(); if (found) { clearInterval(timer); done(found); } };
   const timer = setInterval(look, 50);
@@ -74,6 +76,8 @@ class Page:
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.open(url)
         self.wait("!document.body.innerText.includes('Loading...')", seconds=120)
+        # A chart gets its size once the style sheet was applied, which takes a moment on a busy machine.
+        self.wait(_CHARTS_FIT)
         # What is drawn on a canvas, and fonts, come a moment after the heading.
         self.run("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 1000)))")
         height = min(self.run("document.documentElement.scrollHeight"), most_height)

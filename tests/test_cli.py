@@ -465,6 +465,8 @@ def test_doctor_finds_nothing_where_nothing_is_wrong(capsys, api, monkeypatch, s
         "base_threshold": 0.8, "policy_version": 0, "dropped": 0,
     }  # fmt: skip
     store.transact(lambda connection: processes.beat(connection, processes.Heartbeat(**beat)))
+    # A day ahead, so that a slow machine does not make it late.
+    store.transact(lambda connection: processes.mark_evaluated(connection, "g", at=time() + 86_400))
     with SimulatedSlack() as slack:
         monkeypatch.setenv("CHEAPDEEP_SLACK_BOT_TOKEN", slack.token)
         monkeypatch.setenv("CHEAPDEEP_SLACK_CHANNEL", "C1")
@@ -749,7 +751,7 @@ def test_the_receipt_has_false_confidence_with_n_and_grading_apart(capsys, grade
     assert found["saving_after_grading"] < found["saving"]
     _, out, _ = run(capsys, "report")
     for part in (
-        "triage model      claude-haiku-4-5", "escalation model  claude-opus-4-7", "in + ", "out tokens",
+        "triage model          claude-haiku-4-5", "escalation model      claude-opus-4-7", "in + ", "out tokens",
         "33.3% of shipped answers", "n 3; uncorrected for the grader's errors; 1 unsure, 0 gradings failed",
         "of 4 confident answers 4 graded, 0 waiting", "with grading paid for", "unknown: no call escalated",
     ):  # fmt: skip

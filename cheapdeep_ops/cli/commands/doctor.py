@@ -178,7 +178,7 @@ def _guard(settings: Settings) -> str:
     if not state["guards"]:
         raise _Problem("no guard has written a heartbeat in the last minute: run cheapdeep-ops serve on the same store")
     if not state["evaluates"]:
-        raise _Problem("a guard runs, but its evaluations fail or hang: look at the log of cheapdeep-ops serve")
+        raise _Problem("a guard runs but does not evaluate the rules: look at the log of cheapdeep-ops serve")
     return f"seen in the last minute: guards {state['guards']}, routers {state['routers']}"
 
 
