@@ -268,6 +268,8 @@ def test_every_answer_says_what_a_browser_may_do_with_it(client, path):
     assert headers["referrer-policy"] == "same-origin"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["x-frame-options"] == "DENY"
 
 
 def test_a_path_that_does_not_exist_a_method_that_it_lacks_and_head(client):

@@ -246,7 +246,8 @@ def test_each_receiver_has_its_own_order_attempts_and_message(store):
     assert due(store, "webhook", 1) is None
     assert (due(store, "slack", 100).channel, due(store, "slack", 100).attempts) == ("", 1)
     with store.reading() as connection:
-        assert [each["slack_ts"] for each in incidents.incidents(connection)] == ["", ""]
+        shown = incidents.incidents(connection)
+        assert [each["slack_ts"] for each in shown] == ["9.0", "9.0"], "the message that a receiver keeps is named"
         oldest = deliveries.oldest_waiting(connection)
     assert oldest == {"waiting": 3, "oldest": 1, "attempts": 1, "error": "down", "is_used": True}
 

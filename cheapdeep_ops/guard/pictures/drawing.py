@@ -159,8 +159,10 @@ class _Sheet:
         for at in ticks_of(self._chart.since, self._chart.until):
             x = self._x(at)
             self._line([(x, _HEIGHT - _BOTTOM), (x, _HEIGHT - _BOTTOM + 6)], _FAINT, 1)
-            if _LEFT + 24 < x < _WIDTH - _RIGHT - 24:
-                self._text(x, _HEIGHT - _BOTTOM + 10, minute_of_day(at), _FAINT, anchor="ma")
+            if x > _LEFT + 24:
+                # The label of the newest moment stays on the sheet.
+                anchor = "ma" if x < _WIDTH - _RIGHT - 24 else "ra"
+                self._text(x, _HEIGHT - _BOTTOM + 10, minute_of_day(at), _FAINT, anchor=anchor)
 
     def _band(self, run: Sequence[Dot]) -> None:
         if len(run) > 1:

@@ -86,7 +86,9 @@ class SocketConnection:
                 self._check_connections()
                 is_well = is_connected and not self._is_full
                 wait_s = _FIRST_WAIT_S if is_well else min(2 * wait_s, _LONGEST_WAIT_S)
-                self._wake.wait(wait_s)
+                # Looked at again, because a stop may have come just before `clear`.
+                if not self._stopping.is_set():
+                    self._wake.wait(wait_s)
         finally:
             client.end()
 
