@@ -17,7 +17,7 @@ What a gateway calls, beside `router.messages`:
   type `billing_error`, with `x-should-retry: false` and without `retry-after`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple, Self
@@ -133,31 +133,6 @@ def end_of(day: int) -> float:
 def nusd(usd: float) -> int:
     """US dollars as whole billionths of a dollar."""
     return round(usd * NUSD_PER_USD)
-
-
-class Held(NamedTuple):
-    """What a process holds of a budget, in billionths of a dollar since the day began.
-
-    It has spent `spent`, and may start calls until it has spent `ceiling`. `asked_at` (Unix time) is when it last
-    asked.
-    """
-
-    ceiling: int
-    spent: int
-    asked_at: float
-
-
-def taken(others: Iterable[Held], now: float) -> tuple[int, int]:
-    """What other processes have spent or may still spend, in billionths of a dollar, and how many of them live.
-
-    What a process may still spend is free again `FREED_AFTER_S` after it last asked.
-    """
-    total = living = 0
-    for each in others:
-        is_living = now - each.asked_at < FREED_AFTER_S
-        total += max(each.ceiling, each.spent) if is_living else each.spent
-        living += is_living
-    return total, living
 
 
 def slice_of(left: int, *, limit: int, processes: int) -> int:
