@@ -125,7 +125,7 @@ class GuardDestination:
         """The key that came with the id of this process; empty if there was none. Raises StoreError."""
         return self._known_sender().fingerprint_key
 
-    def ask_budgets(self, holder: str, number: int, asks: "Sequence[Ask]", now: float) -> "Grants":  # noqa: ARG002 - the guard knows the time
+    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[Ask]") -> "Grants":  # noqa: ARG002 - the guard knows the time
         """See `Destination.ask_budgets`. A guard of an older version sets no limits, and grants nothing."""
         from cheapdeep_ops.store.slices import Granted, Grants  # noqa: PLC0415 - see StoreDestination
 
