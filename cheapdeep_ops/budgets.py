@@ -30,7 +30,7 @@ Kind = Literal["all", "deep"]
 AtBudget = Literal["alert", "ship", "refuse"]
 """What happens to calls when a budget is used up."""
 
-_SHARES: Final = 16
+_SHARES: Final = 8
 """A slice is at most this part of what is left."""
 
 _SMALLEST: Final = 1000
@@ -140,7 +140,7 @@ def slice_of(left: int, *, limit: int, processes: int) -> int:
 
     In billionths of a dollar. It gets a share of what is left, so slices are smaller near the end.
     """
-    share = left // max(2 * processes, _SHARES)
+    share = left // max(processes + processes // 2, _SHARES)
     # Smaller for a large fleet, so that those at rest do not hold all of it.
     return min(left, max(share, limit // max(_SMALLEST, _AT_REST * processes)))
 
@@ -172,8 +172,9 @@ def smaller_limit(*limits: int | None) -> int | None:
 
 
 def is_low(*, spent: int, ceiling: int, slice_nusd: int) -> bool:
-    """Whether a process has used half of its last slice, so that it should ask for the next one."""
-    return 2 * (ceiling - spent) <= slice_nusd
+    """Whether a process has used a quarter of its last slice, so that it should ask for the next one."""
+    # Early, because calls are refused while a process has no slice: the rest must last until the answer comes.
+    return 4 * (ceiling - spent) <= 3 * slice_nusd
 
 
 def limits_of(

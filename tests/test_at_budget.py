@@ -242,11 +242,11 @@ class TestAProcess:
         made.note(Grants([], {}))
         assert not made.is_on
 
-    def test_goes_on_until_the_first_answer_for_two_seconds_and_with_a_slice_for_ten_minutes(self):
+    def test_goes_on_until_the_first_answer_for_five_seconds_and_with_a_slice_for_ten_minutes(self):
         at = [100.0]
         made = Spending({"all": 1000}, at_budget="refuse", now=lambda: NOW, monotonic=lambda: at[0])
         made.require("a", "", is_deep=False)
-        at[0] += 2
+        at[0] += 5
         with pytest.raises(BudgetError):
             made.require("a", "", is_deep=False)
         made.asks()
@@ -257,7 +257,7 @@ class TestAProcess:
         with pytest.raises(BudgetError):
             made.require("a", "", is_deep=False)
 
-    def test_asks_when_half_a_slice_is_spent_and_begins_anew_at_midnight(self):
+    def test_asks_when_a_quarter_of_a_slice_is_spent_and_begins_anew_at_midnight(self):
         at, now, low = [100.0], [end_of(day_of(NOW)) - 1], []
         made = Spending(
             {"all": nusd(1)},
@@ -270,9 +270,9 @@ class TestAProcess:
         made.note(Grants([Granted(day_of(now[0]), "all", nusd(0.1), nusd(1))], {}))
         at[0] += 1
         assert not made.is_due
-        made.spend("a", "", usd=0.04)
-        assert (low, made.is_due) == ([], False)
         made.spend("a", "", usd=0.02)
+        assert (low, made.is_due) == ([], False)
+        made.spend("a", "", usd=0.04)
         made.spend("a", "", usd=None)
         assert (low, made.is_due) == ([1], True)
         now[0] += 1

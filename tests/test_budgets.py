@@ -27,7 +27,7 @@ amounts = st.integers(0, 2 * LIMIT)
 def test_a_slice_is_a_share_of_what_is_left_and_never_more(left, limit, processes):
     found = slice_of(left, limit=limit, processes=processes)
     assert 0 <= found <= left
-    assert found <= max(left // 16, limit // 1000)
+    assert found <= max(left // 8, limit // 1000)
     assert slice_of(left, limit=limit, processes=processes + 1) <= found
     assert found <= slice_of(left + 1, limit=limit, processes=processes)
 
@@ -122,9 +122,9 @@ def test_limits_have_names_and_are_whole_billionths_of_a_dollar():
     assert (smaller_limit(None, 3, 2), smaller_limit(None, None)) == (2, None)
 
 
-def test_half_a_slice_is_low():
-    assert not is_low(spent=4, ceiling=10, slice_nusd=10)
-    assert is_low(spent=5, ceiling=10, slice_nusd=10)
+def test_a_slice_of_which_a_quarter_is_spent_is_low():
+    assert not is_low(spent=2, ceiling=12, slice_nusd=12)
+    assert is_low(spent=3, ceiling=12, slice_nusd=12)
 
 
 def test_a_key_pays_inside_its_block_alone():

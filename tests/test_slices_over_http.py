@@ -36,11 +36,11 @@ def test_a_guard_grants_as_the_store_does(served):
     sender = destination(served)
     first = sender.ask_budgets(0.0, HOLDER, 1, [asked("all"), asked("deep key mobile")])
     assert [(each.budget, each.ceiling, each.limit) for each in first.granted] == [
-        ("all", LIMIT // 16, LIMIT),
-        ("deep key mobile", LIMIT // 16, LIMIT),
+        ("all", LIMIT // 8, LIMIT),
+        ("deep key mobile", LIMIT // 8, LIMIT),
     ]
     other = sender.ask_budgets(0.0, "1" * 32, 1, [asked("all")])
-    assert other.granted[0].ceiling == (LIMIT - LIMIT // 16) // 16
+    assert other.granted[0].ceiling == (LIMIT - LIMIT // 8) // 8
     assert sender.ask_budgets(0.0, HOLDER, 0, [asked("all", spent=5)]).granted == []
     assert sender.ask_budgets(0.0, HOLDER, 2, []) == ([], {})
     sender.close()
@@ -67,7 +67,7 @@ def test_a_malformed_request_is_refused(served):
 def test_a_service_spends_its_slice_while_the_guard_is_away(sqlite_url):
     with serving(sqlite_url) as served:
         settings = Settings(
-            store_url=served.url, guard_token=TOKEN, usd_per_day=16.0, at_budget="refuse", flush_every_s=60.0
+            store_url=served.url, guard_token=TOKEN, usd_per_day=8.0, at_budget="refuse", flush_every_s=60.0
         )
         recorder = Recorder(settings, background=False)
         recorder.ask_budgets(time.time())

@@ -44,7 +44,7 @@ _BUSY_S: Final = 0.1
 _AWAY_S: Final = 1.0
 """How long after a request that failed the next one comes, while the store is busy or away."""
 
-_FIRST_ANSWER_S: Final = 2.0
+_FIRST_ANSWER_S: Final = 5.0
 """How long calls go on before the first answer about a budget; after that, a missing answer counts as no slice."""
 
 
@@ -218,7 +218,7 @@ class Spending:
         self.on_low()
 
     def _want(self, account: Account, now: float) -> None:
-        """Have the store asked about a budget from now on. Calls go on until its answer comes, for at most 2 s."""
+        """Have the store asked about a budget from now on. Calls go on until its answer comes, for at most 5 s."""
         account.is_asked, account.active_at, account.valid_until = True, now, now + _FIRST_ANSWER_S
         self._due_at = 0.0
         self.on_low()
