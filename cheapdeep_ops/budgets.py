@@ -17,7 +17,7 @@ What a gateway calls, beside `router.messages`:
   type `billing_error`, with `x-should-retry: false` and without `retry-after`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple, Self
@@ -30,7 +30,7 @@ Kind = Literal["all", "deep"]
 AtBudget = Literal["alert", "ship", "refuse"]
 """What happens to calls when a budget is used up."""
 
-_SHARES: Final = 16
+_SHARES: Final = 8
 """A slice is at most this part of what is left."""
 
 _SMALLEST: Final = 1000
@@ -135,37 +135,12 @@ def nusd(usd: float) -> int:
     return round(usd * NUSD_PER_USD)
 
 
-class Held(NamedTuple):
-    """What a process holds of a budget, in billionths of a dollar since the day began.
-
-    It has spent `spent`, and may start calls until it has spent `ceiling`. `asked_at` (Unix time) is when it last
-    asked.
-    """
-
-    ceiling: int
-    spent: int
-    asked_at: float
-
-
-def taken(others: Iterable[Held], now: float) -> tuple[int, int]:
-    """What other processes have spent or may still spend, in billionths of a dollar, and how many of them live.
-
-    What a process may still spend is free again `FREED_AFTER_S` after it last asked.
-    """
-    total = living = 0
-    for each in others:
-        is_living = now - each.asked_at < FREED_AFTER_S
-        total += max(each.ceiling, each.spent) if is_living else each.spent
-        living += is_living
-    return total, living
-
-
 def slice_of(left: int, *, limit: int, processes: int) -> int:
     """How much a process gets when `left` of a budget is left and so many processes spend it, itself included.
 
     In billionths of a dollar. It gets a share of what is left, so slices are smaller near the end.
     """
-    share = left // max(2 * processes, _SHARES)
+    share = left // max(processes + processes // 2, _SHARES)
     # Smaller for a large fleet, so that those at rest do not hold all of it.
     return min(left, max(share, limit // max(_SMALLEST, _AT_REST * processes)))
 
@@ -197,8 +172,9 @@ def smaller_limit(*limits: int | None) -> int | None:
 
 
 def is_low(*, spent: int, ceiling: int, slice_nusd: int) -> bool:
-    """Whether a process has used half of its last slice, so that it should ask for the next one."""
-    return 2 * (ceiling - spent) <= slice_nusd
+    """Whether a process has used a quarter of its last slice, so that it should ask for the next one."""
+    # Early, because calls are refused while a process has no slice: the rest must last until the answer comes.
+    return 4 * (ceiling - spent) <= 3 * slice_nusd
 
 
 def limits_of(

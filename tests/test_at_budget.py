@@ -4,7 +4,7 @@ import pytest
 
 from cheapdeep_ops import BudgetError, Outcome, Reason, Settings, decision_of
 from cheapdeep_ops.budgets import charged_to, day_of, end_of, nusd
-from cheapdeep_ops.errors import SettingsError
+from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.recorder.spending import Spending, spending_of
 from cheapdeep_ops.recorder.tally import Tally
@@ -242,11 +242,11 @@ class TestAProcess:
         made.note(Grants([], {}))
         assert not made.is_on
 
-    def test_goes_on_until_the_first_answer_for_two_seconds_and_with_a_slice_for_ten_minutes(self):
+    def test_goes_on_until_the_first_answer_for_five_seconds_and_with_a_slice_for_ten_minutes(self):
         at = [100.0]
         made = Spending({"all": 1000}, at_budget="refuse", now=lambda: NOW, monotonic=lambda: at[0])
         made.require("a", "", is_deep=False)
-        at[0] += 2
+        at[0] += 5
         with pytest.raises(BudgetError):
             made.require("a", "", is_deep=False)
         made.asks()
@@ -257,7 +257,7 @@ class TestAProcess:
         with pytest.raises(BudgetError):
             made.require("a", "", is_deep=False)
 
-    def test_asks_when_half_a_slice_is_spent_and_begins_anew_at_midnight(self):
+    def test_asks_when_a_quarter_of_a_slice_is_spent_and_begins_anew_at_midnight(self):
         at, now, low = [100.0], [end_of(day_of(NOW)) - 1], []
         made = Spending(
             {"all": nusd(1)},
@@ -270,9 +270,9 @@ class TestAProcess:
         made.note(Grants([Granted(day_of(now[0]), "all", nusd(0.1), nusd(1))], {}))
         at[0] += 1
         assert not made.is_due
-        made.spend("a", "", usd=0.04)
-        assert (low, made.is_due) == ([], False)
         made.spend("a", "", usd=0.02)
+        assert (low, made.is_due) == ([], False)
+        made.spend("a", "", usd=0.04)
         made.spend("a", "", usd=None)
         assert (low, made.is_due) == ([1], True)
         now[0] += 1
@@ -319,3 +319,43 @@ def test_settings_say_the_limits_and_a_budget_needs_the_record():
         Settings(usd_per_day=1, record=False)
     with pytest.raises(SettingsError, match="CHEAPDEEP_USD_PER_DAY"):
         Settings(usd_per_day=0)
+
+
+def test_a_process_without_a_slice_does_not_ask_with_each_call():
+    at, low = [100.0], []
+    made = Spending(
+        {"all": 1000}, at_budget="ship", on_low=lambda: low.append(1), now=lambda: NOW, monotonic=lambda: at[0]
+    )
+    made.asks()
+    made.note(Grants([Granted(day_of(NOW), "all", 0, 1000)], {}))
+    for _ in range(20):
+        at[0] += 0.04
+        made.spend("a", "", usd=0.1)
+    assert (low, made.is_due) == ([], False)
+    at[0] += 0.3
+    assert made.is_due
+
+
+def test_a_revoked_keys_spend_is_told_once_more():
+    made = Spending({}, at_budget="refuse", now=lambda: NOW)
+    made.limit_keys({"mobile": (1.0, None)})
+    made.spend("a", "mobile", usd=0.25)
+    made.limit_keys({})
+    (ask,) = made.asks()[1]
+    assert (ask.budget, ask.spent, ask.is_last) == ("all key mobile", nusd(0.25), True)
+    made.note(Grants([], {}))
+    assert made.asks()[1] == []
+
+
+def test_a_request_that_fails_is_sent_again_soon():
+    at = [100.0]
+    made = Spending({"all": 1000}, monotonic=lambda: at[0])
+
+    def away(*_):
+        raise StoreError("away")
+
+    with pytest.raises(StoreError):
+        made.renew(away)
+    assert not made.is_due
+    at[0] += 1
+    assert made.is_due

@@ -7,10 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cheapdeep_ops.budgets import (
-    FREED_AFTER_S,
-    LASTS_S,
     BudgetName,
-    Held,
     charged_key,
     charged_to,
     day_of,
@@ -20,10 +17,8 @@ from cheapdeep_ops.budgets import (
     limits_of,
     slice_of,
     smaller_limit,
-    taken,
 )
 
-NOW = 1_800_000_000.0
 LIMIT = 1_000_000
 amounts = st.integers(0, 2 * LIMIT)
 
@@ -32,7 +27,7 @@ amounts = st.integers(0, 2 * LIMIT)
 def test_a_slice_is_a_share_of_what_is_left_and_never_more(left, limit, processes):
     found = slice_of(left, limit=limit, processes=processes)
     assert 0 <= found <= left
-    assert found <= max(left // 16, limit // 1000)
+    assert found <= max(left // 8, limit // 1000)
     assert slice_of(left, limit=limit, processes=processes + 1) <= found
     assert found <= slice_of(left + 1, limit=limit, processes=processes)
 
@@ -43,16 +38,6 @@ def test_a_grant_never_exceeds_what_others_leave(spent, ceiling, others, process
     assert found.kept == max(found.ceiling, ceiling)
     assert found.ceiling >= spent
     assert found.ceiling == spent or found.ceiling + others <= LIMIT
-
-
-@given(st.lists(st.builds(Held, amounts, amounts, st.floats(NOW - 2 * FREED_AFTER_S, NOW))))
-def test_what_a_process_holds_is_free_again_when_it_is_silent(others):
-    total, living = taken(others, NOW)
-    assert sum(each.spent for each in others) <= total <= sum(max(each.spent, each.ceiling) for each in others)
-    later, none = taken(others, NOW + FREED_AFTER_S)
-    assert (later, none) == (sum(each.spent for each in others), 0)
-    assert living <= len(others)
-    assert LASTS_S < FREED_AFTER_S
 
 
 @dataclass
@@ -67,7 +52,7 @@ class Process:
 
 @dataclass
 class Ledger:
-    """The store's side: what it noted of each process."""
+    """The store's side: what each process has taken, and the number of its last request."""
 
     held: dict = field(default_factory=dict)
     numbers: dict = field(default_factory=dict)
@@ -75,9 +60,9 @@ class Ledger:
     def ask(self, name, number, spent, ceiling):
         if self.numbers.get(name, -1) > number:
             return None
-        others, living = taken([held for each, held in self.held.items() if each != name], NOW)
-        grant = granted(LIMIT, spent=spent, ceiling=ceiling, taken=others, processes=living + 1)
-        self.held[name], self.numbers[name] = Held(grant.kept, spent, NOW), number
+        others = [held for each, held in self.held.items() if each != name]
+        grant = granted(LIMIT, spent=spent, ceiling=ceiling, taken=sum(others), processes=len(others) + 1)
+        self.held[name], self.numbers[name] = max(grant.kept, spent), number
         return grant.ceiling
 
 
@@ -137,9 +122,9 @@ def test_limits_have_names_and_are_whole_billionths_of_a_dollar():
     assert (smaller_limit(None, 3, 2), smaller_limit(None, None)) == (2, None)
 
 
-def test_half_a_slice_is_low():
-    assert not is_low(spent=4, ceiling=10, slice_nusd=10)
-    assert is_low(spent=5, ceiling=10, slice_nusd=10)
+def test_a_slice_of_which_a_quarter_is_spent_is_low():
+    assert not is_low(spent=2, ceiling=12, slice_nusd=12)
+    assert is_low(spent=3, ceiling=12, slice_nusd=12)
 
 
 def test_a_key_pays_inside_its_block_alone():

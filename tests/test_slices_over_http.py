@@ -34,15 +34,15 @@ def served(sqlite_url):
 
 def test_a_guard_grants_as_the_store_does(served):
     sender = destination(served)
-    first = sender.ask_budgets(HOLDER, 1, [asked("all"), asked("deep key mobile")], 0.0)
+    first = sender.ask_budgets(0.0, HOLDER, 1, [asked("all"), asked("deep key mobile")])
     assert [(each.budget, each.ceiling, each.limit) for each in first.granted] == [
-        ("all", LIMIT // 16, LIMIT),
-        ("deep key mobile", LIMIT // 16, LIMIT),
+        ("all", LIMIT // 8, LIMIT),
+        ("deep key mobile", LIMIT // 8, LIMIT),
     ]
-    other = sender.ask_budgets("1" * 32, 1, [asked("all")], 0.0)
-    assert other.granted[0].ceiling == (LIMIT - LIMIT // 16) // 16
-    assert sender.ask_budgets(HOLDER, 0, [asked("all", spent=5)], 0.0).granted == []
-    assert sender.ask_budgets(HOLDER, 2, [], 0.0) == ([], {})
+    other = sender.ask_budgets(0.0, "1" * 32, 1, [asked("all")])
+    assert other.granted[0].ceiling == (LIMIT - LIMIT // 8) // 8
+    assert sender.ask_budgets(0.0, HOLDER, 0, [asked("all", spent=5)]).granted == []
+    assert sender.ask_budgets(0.0, HOLDER, 2, []) == ([], {})
     sender.close()
 
 
@@ -51,7 +51,7 @@ def test_a_token_for_one_route_gets_none_of_another_routes_budget(sqlite_url, tm
     with serving(sqlite_url, api_tokens_file=limited) as served:
         sender = destination(served)
         asks = [asked("deep route support"), asked("deep route legal"), asked("all")]
-        granted = sender.ask_budgets(HOLDER, 1, asks, 0.0).granted
+        granted = sender.ask_budgets(0.0, HOLDER, 1, asks).granted
         assert [each.budget for each in granted] == ["deep route support", "all"]
         sender.close()
 
@@ -60,14 +60,14 @@ def test_a_malformed_request_is_refused(served):
     sender = destination(served)
     for wrong in ({"budget": "team a"}, {"spent": -1}, {"ceiling": 10**17}, {"day": 0.5}, {"is_last": 1}):
         with pytest.raises(StoreError, match="answers HTTP 400"):
-            sender.ask_budgets(HOLDER, 1, [asked("all")._replace(**wrong)], 0.0)
+            sender.ask_budgets(0.0, HOLDER, 1, [asked("all")._replace(**wrong)])
     sender.close()
 
 
 def test_a_service_spends_its_slice_while_the_guard_is_away(sqlite_url):
     with serving(sqlite_url) as served:
         settings = Settings(
-            store_url=served.url, guard_token=TOKEN, usd_per_day=16.0, at_budget="refuse", flush_every_s=60.0
+            store_url=served.url, guard_token=TOKEN, usd_per_day=8.0, at_budget="refuse", flush_every_s=60.0
         )
         recorder = Recorder(settings, background=False)
         recorder.ask_budgets(time.time())

@@ -71,7 +71,7 @@ class Destination(Protocol):
     def fingerprint_key(self) -> bytes:
         """The secret key of the store for fingerprints; empty if a guard of an older version gave none."""
 
-    def ask_budgets(self, holder: str, number: int, asks: "Sequence[Ask]", now: float) -> "Grants":
+    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[Ask]") -> "Grants":
         """Note what this process has spent of budgets, and grant its next slices; see `store.slices.ask`."""
 
     def sign_off(self, process: str) -> None:

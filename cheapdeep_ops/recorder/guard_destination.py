@@ -125,13 +125,13 @@ class GuardDestination:
         """The key that came with the id of this process; empty if there was none. Raises StoreError."""
         return self._known_sender().fingerprint_key
 
-    def ask_budgets(self, holder: str, number: int, asks: "Sequence[Ask]", now: float) -> "Grants":  # noqa: ARG002 - the guard knows the time
-        """See `Destination.ask_budgets`. A guard of an older version grants nothing, and sets no limits."""
+    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[Ask]") -> "Grants":  # noqa: ARG002 - the guard knows the time
+        """See `Destination.ask_budgets`. A guard of an older version sets no limits, and grants nothing."""
         from cheapdeep_ops.store.slices import Granted, Grants  # noqa: PLC0415 - see StoreDestination
 
         body = {"holder": holder, "number": number, "asks": [each._asdict() for each in asks]}
         answer = self._post(SLICES_PATH, encoded(body))
-        if _is_unknown(answer):
+        if _is_unknown(answer) and not asks:
             return Grants([], {})
         self._require_success(answer)
         return Grants([Granted(*each) for each in answer.body["granted"]], answer.body["limits"])

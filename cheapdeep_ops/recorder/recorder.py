@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
@@ -222,13 +223,7 @@ class Recorder:
     def ask_budgets(self, now: float, *, is_last: bool = False) -> None:
         """Tell the store what was spent of each budget, and fetch the next slices. Raises StoreError."""
         with self._storing:
-            number, asks = self.spending.asks(is_last=is_last)
-            try:
-                self.spending.note(self._destination.ask_budgets(self.spending.holder, number, asks, now))
-            except StoreError as error:
-                is_busy = isinstance(error, StoreBusyError)
-                self.spending.failed(getattr(error, "retry_after_s", _RETRY_S if is_busy else _EACH_S))
-                raise
+            self.spending.renew(partial(self._destination.ask_budgets, now), is_last=is_last)
 
     def _give_back(self, now: float) -> None:
         self.ask_budgets(now, is_last=True)

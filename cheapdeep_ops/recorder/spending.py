@@ -23,7 +23,7 @@ from cheapdeep_ops.budgets import (
     nusd,
     smaller_limit,
 )
-from cheapdeep_ops.errors import BudgetError
+from cheapdeep_ops.errors import BudgetError, StoreBusyError, StoreError
 from cheapdeep_ops.units import NUSD_PER_USD
 from cheapdeep_ops.values import Decision
 
@@ -40,7 +40,11 @@ _LOOK_EVERY_S: Final = 30.0
 _SOONEST_S: Final = 0.05
 """The shortest interval of two requests."""
 
-_FIRST_ANSWER_S: Final = 2.0
+_BUSY_S: Final = 0.1
+_AWAY_S: Final = 1.0
+"""How long after a request that failed the next one comes, while the store is busy or away."""
+
+_FIRST_ANSWER_S: Final = 5.0
 """How long calls go on before the first answer about a budget; after that, a missing answer counts as no slice."""
 
 
@@ -214,7 +218,7 @@ class Spending:
         self.on_low()
 
     def _want(self, account: Account, now: float) -> None:
-        """Have the store asked about a budget from now on. Calls go on until its answer comes, for at most 2 s."""
+        """Have the store asked about a budget from now on. Calls go on until its answer comes, for at most 5 s."""
         account.is_asked, account.active_at, account.valid_until = True, now, now + _FIRST_ANSWER_S
         self._due_at = 0.0
         self.on_low()
@@ -257,11 +261,10 @@ class Spending:
 
         with self._lock:
             today = day_of(self._now())
-            for name, each in list(self._accounts.items()):
-                if each.day != today:
-                    if each.is_asked:
-                        self._request.over.append(_ask(Ask, each, is_last=True))
-                    self._accounts[name] = self._account(name, today)
+            past = [each for each in self._accounts.values() if each.day != today]
+            self._give_up(each for each in past if each.is_asked)
+            for each in past:
+                self._accounts[each.name] = self._account(each.name, today)
             self._request.number += 1
             now = self._request.at = self._monotonic()
             asked = sorted((each for each in self._accounts.values() if each.is_asked), key=_number_of)
@@ -291,27 +294,42 @@ class Spending:
                     continue
                 account.ceiling, account.limit = each.ceiling, each.limit
                 account.slice_nusd = max(each.ceiling - account.spent, 0)
-                account.is_known, account.has_asked = True, False
+                # Where nothing is left, each call would ask again; a second later is soon enough.
+                account.is_known, account.has_asked = True, not account.slice_nusd
                 account.valid_until = self._request.at + LASTS_S
             # A slice that is spent may have a successor only when other processes give some back.
             spent = any(each.is_asked and each.spent >= each.ceiling for each in self._accounts.values())
             if spent and self._at_budget != "alert":
                 self._due_at = min(self._due_at, self._request.at + 1.0)
 
-    def failed(self, retry_after_s: float) -> None:
-        """Ask again after so many seconds: the last request had no answer."""
-        self._due_at = self._monotonic() + retry_after_s
+    def renew(self, ask: "Callable[[str, int, list[Ask]], Grants]", *, is_last: bool = False) -> None:
+        """Tell the store what was spent, and take the next slices; `ask` sends one request. Raises its StoreError."""
+        number, asks = self.asks(is_last=is_last)
+        try:
+            grants = ask(self.holder, number, asks)
+        except StoreError as error:
+            soon_s = _BUSY_S if isinstance(error, StoreBusyError) else _AWAY_S
+            self._due_at = self._monotonic() + getattr(error, "retry_after_s", soon_s)
+            raise
+        self.note(grants)
 
     def _renew(self) -> None:
         """Make accounts for new budgets, and forget those without a limit."""
         today = day_of(self._now())
         wanted = {BudgetName.read(text) for text in (*self._own, *self._keys, *self._guards)}
+        self._give_up([each for name, each in self._accounts.items() if each.is_asked and name not in wanted])
         # A new mapping, because calls read it without the lock.
         self._accounts = {name: self._accounts.get(name) or self._account(name, today) for name in sorted(wanted)}
         for name, account in self._accounts.items():
             account.own_limit = self._own_limit(name)
         self.is_on = bool(self._accounts)
         self.limits_calls = self.is_on and self._at_budget != "alert"
+
+    def _give_up(self, accounts: Iterable[Account]) -> None:
+        """Have the next request say for the last time what was spent of these."""
+        from cheapdeep_ops.store.slices import Ask  # noqa: PLC0415 - see StoreDestination
+
+        self._request.over += [_ask(Ask, each, is_last=True) for each in accounts]
 
     def _account(self, name: BudgetName, day: int) -> Account:
         account = Account(name=name, day=day, own_limit=self._own_limit(name), is_asked=not name.of)

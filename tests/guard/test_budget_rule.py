@@ -1,10 +1,14 @@
 """Budgets as the guard has them: its limits in the store, two alerts a day for each, and what reports show."""
 
+from io import StringIO
+
 import pytest
+from rich.console import Console
 
 from cheapdeep_ops.budgets import charged_to, nusd
+from cheapdeep_ops.cli.render.status import show_status, show_whole_status
 from cheapdeep_ops.errors import RulesError
-from cheapdeep_ops.guard.reports.status import present
+from cheapdeep_ops.guard.reports.status import present, status
 from cheapdeep_ops.guard.rules.book import RouteBudget, Rulebook, read_rulebook
 from cheapdeep_ops.guard.rules.budget.rule import BudgetRule
 from cheapdeep_ops.guard.rules.recipients import Recipient, told
@@ -101,6 +105,24 @@ def test_reports_say_what_is_spent_of_what_and_what_that_rests_on(town):
     assert (overall["spent_usd"], overall["limit_usd"], overall["processes"]) == (0.25, 1.0, 1)
     assert (route["spent_usd"], route["route"], route["as_of"], route["processes"]) == (0.0, "support", None, 0)
     assert overall["resets_at"] > town.clock()
+
+
+@pytest.mark.thorough
+def test_a_terminal_shows_the_fullest_budget_and_on_request_all(town):
+    town.recorder.spending.spend("billing", "", usd=0.25)
+    town.recorder.spending.spend("billing", "", usd=None)
+    report(town)
+    report(town)
+    found = status(town.store, town.settings, town.clock())
+    shown = []
+    for show in (show_status, show_whole_status):
+        out = Console(file=StringIO(), width=140)
+        show(out, found)
+        shown.append(out.file.getvalue())
+    said = "all spend $0.25 of $1.00 (25.0%) since midnight UTC, without 1 call of unknown cost"
+    assert said in shown[0]
+    assert "1 more: cheapdeep-ops status --all" in shown[0]
+    assert "support: deep tier" in shown[1]
 
 
 @pytest.mark.thorough

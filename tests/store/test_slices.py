@@ -34,12 +34,12 @@ def asked(store, holder, number=1, *, now=NOW, **ask):
 
 
 def test_each_process_gets_a_share_of_what_is_left(store):
-    assert asked(store, "a").granted == [Granted(DAY, "all", LIMIT // 16, LIMIT)]
+    assert asked(store, "a").granted == [Granted(DAY, "all", LIMIT // 8, LIMIT)]
     second = asked(store, "b").granted[0].ceiling
-    assert second == (LIMIT - LIMIT // 16) // 16
+    assert second == (LIMIT - LIMIT // 8) // 8
     # Days and budgets are apart.
-    assert asked(store, "b", 2, day=DAY + 1).granted[0].ceiling == LIMIT // 16
-    assert asked(store, "b", 3, budget="deep").granted[0].ceiling == LIMIT // 16
+    assert asked(store, "b", 2, day=DAY + 1).granted[0].ceiling == LIMIT // 8
+    assert asked(store, "b", 3, budget="deep").granted[0].ceiling == LIMIT // 8
 
 
 def test_an_older_request_that_comes_late_changes_nothing(store):
@@ -55,19 +55,19 @@ def test_what_a_process_gives_back_and_what_a_dead_one_held_is_free_again(store)
     last = asked(store, "a", 2, spent=10, ceiling=first, is_last=True).granted[0]
     assert last.ceiling == 10
     left = LIMIT - 10 - asked(store, "b", 2).granted[0].ceiling
-    assert asked(store, "c").granted[0].ceiling == left // 16
+    assert asked(store, "c").granted[0].ceiling == left // 8
     freed = asked(store, "d", now=NOW + FREED_AFTER_S + 1).granted[0].ceiling
-    assert freed == (LIMIT - 10) // 16
+    assert freed == (LIMIT - 10) // 8
 
 
 def test_the_smaller_of_two_limits_holds_and_without_one_nothing_is_granted(store):
     assert asked(store, "a", limit=None).granted == []
     table = slices.table_name(store.dialect, "budget_limit")
-    store.transact(lambda connection: connection.exec_driver_sql(f"INSERT INTO {table} VALUES ('all', 1600)", ()))
-    assert slices.read_limits(store) == {"all": 1600}
+    store.transact(lambda connection: connection.exec_driver_sql(f"INSERT INTO {table} VALUES ('all', 800)", ()))
+    assert slices.read_limits(store) == {"all": 800}
     answer = asked(store, "a", 2)
-    assert (answer.granted[0].limit, answer.granted[0].ceiling, answer.limits) == (1600, 100, {"all": 1600})
-    assert asked(store, "b", limit=160).granted[0].limit == 160
+    assert (answer.granted[0].limit, answer.granted[0].ceiling, answer.limits) == (800, 100, {"all": 800})
+    assert asked(store, "b", limit=80).granted[0].limit == 80
 
 
 @pytest.mark.thorough
