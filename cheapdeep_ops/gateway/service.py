@@ -1,6 +1,7 @@
 """Wiring of router, API and HTTP server of the gateway."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -124,7 +125,11 @@ class Gateway:
             host, port = listener.getsockname()[:2]
             scheme = "https" if settings.tls_cert else "http"
             _log.info("calls go to %s; %s://%s:%s", self._client.base_url.host, scheme, host, port)
-            self.server(on_signal=on_signal).run(sockets=[listener])
+            server = self.server(on_signal=on_signal)
+            # What is there now lives as long as the process. To look through it now and then would delay calls.
+            gc.collect()
+            gc.freeze()
+            server.run(sockets=[listener])
 
 
 def _keys(path: Path | None) -> GatewayKeys | None:
