@@ -1,6 +1,7 @@
 """Wiring of router, API and HTTP server of the gateway."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cheapdeep_ops.access.known_tokens import LOOK_EVERY_S, KnownTokens
+from cheapdeep_ops.claude.caller_clients import make_gateway_client, own_credentials
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.gateway.app import make_app
 from cheapdeep_ops.gateway.callers import Callers, GatewayKeys
@@ -21,7 +23,6 @@ from cheapdeep_ops.gateway.stored_calls import StoredCalls
 from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.listening import listen, own_signals
 from cheapdeep_ops.router.forwarding import ForwardingRouter
-from cheapdeep_ops.router.provider import make_gateway_client, own_credentials
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 
@@ -104,6 +105,8 @@ class Gateway:
             timeout_keep_alive=_KEEP_ALIVE_S,
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
+            proxy_headers=False,
+            ws="none",
             server_header=False,
             date_header=False,
         )
@@ -122,7 +125,11 @@ class Gateway:
             host, port = listener.getsockname()[:2]
             scheme = "https" if settings.tls_cert else "http"
             _log.info("calls go to %s; %s://%s:%s", self._client.base_url.host, scheme, host, port)
-            self.server(on_signal=on_signal).run(sockets=[listener])
+            server = self.server(on_signal=on_signal)
+            # What is there now lives as long as the process. To look through it now and then would delay calls.
+            gc.collect()
+            gc.freeze()
+            server.run(sockets=[listener])
 
 
 def _keys(path: Path | None) -> GatewayKeys | None:
