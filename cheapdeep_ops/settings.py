@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     """An API token of that guard."""
     gateway_host: str = "127.0.0.1"
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8643
+    gateway_keys_file: Path | None = None
+    """The file of tokens whose role `call` makes them keys of the gateway; unset: callers send their own API keys."""
     gateway_status_within_s: Seconds = 10.0
     """When the gateway begins the response to a stream at the latest, if no tier has answered by then."""
     gateway_stop_within_s: Seconds = 25.0

@@ -52,8 +52,9 @@ def test_what_is_looked_for_is_what_the_extras_bring():
     extras = PROJECT["optional-dependencies"]
     base, testing, guard = names(PROJECT["dependencies"]), names(extras["testing"]), names(extras["guard"])
     assert distributions_of("testing") == testing
-    # The exporter's own package is for those who name it: nothing imports what it brings beside the base's.
-    assert distributions_of("guard") - base == (guard | testing) - {"cheapdeep-ops", "opentelemetry-exporter-otlp"}
+    # The exporters are parts of a package that the base brings.
+    exporters = {"opentelemetry-exporter-otlp", "opentelemetry-exporter-prometheus"}
+    assert distributions_of("guard") - base == (guard | testing) - {"cheapdeep-ops"} - exporters
 
 
 def test_the_base_has_no_grpc():

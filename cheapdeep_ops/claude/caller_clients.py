@@ -5,7 +5,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx2
-from anthropic import AsyncAnthropic, omit
+from anthropic import Anthropic, AsyncAnthropic, omit
 from anthropic._base_client import get_platform
 
 from cheapdeep_ops.claude.clients import async_http_client
@@ -23,6 +23,12 @@ def make_gateway_client(base_url: str | None = None) -> AsyncAnthropic:
     return AsyncAnthropic(
         base_url=base_url, api_key="none", http_client=http_client, max_retries=0, open_telemetry=False
     )
+
+
+def own_credentials() -> dict[str, str]:
+    """The headers with the key or the token of the API that the environment names; empty if it names none."""
+    with Anthropic() as client:
+        return {**client.auth_headers}
 
 
 def client_for_caller(client: AsyncAnthropic, headers: Mapping[str, str]) -> AsyncAnthropic:

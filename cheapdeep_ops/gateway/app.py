@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from cheapdeep_ops.gateway.callers import Callers
+from cheapdeep_ops.gateway.callers import Caller, Callers, Refused
 from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.exchange import Exchange, error_body
 from cheapdeep_ops.gateway.messages import Messages
@@ -22,12 +22,21 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 class Forwarding:
     """Every path that is not the gateway's own, as an ASGI application."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+    def __init__(self, upstream: Upstream, callers: Callers) -> None:
+        self._upstream, self._callers = upstream, callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on to the API, and its response back."""
         exchange = Exchange(scope, receive, send)
+        caller = self._callers.of(exchange.headers)
+        if isinstance(caller, Refused):
+            await exchange.refuse(*caller)
+            return
+        if caller is not None:
+            if not caller.may_ask(exchange.method, exchange.path):
+                await exchange.refuse(403, "permission_error", "This path is not open to this key.")
+                return
+            exchange.headers = caller.headers
         request = self._upstream.request(exchange)
         if exchange.has_body:  # which is read while it is sent
             await self._upstream.pass_on(exchange, request)
@@ -49,7 +58,9 @@ def make_app(
 
     async def call_facts(request: Request) -> Response:
         caller = callers.of(request.scope["headers"])
-        facts = await calls.find(request.path_params["call_id"], caller.fingerprint) if caller is not None else None
+        facts = None
+        if isinstance(caller, Caller):
+            facts = await calls.find(request.path_params["call_id"], caller.fingerprint)
         if facts is None:
             message = "No call of this key with this id has ended within ten minutes."
             return JSONResponse(error_body("not_found_error", message), 404)
@@ -63,7 +74,7 @@ def make_app(
         routes=[
             Route("/v1/messages", messages, methods=["POST"]),
             Route("/v1/cheapdeep/calls/{call_id}", call_facts, methods=["GET"]),
-            Route("/v1/{path:path}", Forwarding(upstream)),
+            Route("/v1/{path:path}", Forwarding(upstream, callers)),
             Route("/healthz", _alive, methods=["GET"]),
             Route("/readyz", ready, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),

@@ -112,6 +112,10 @@ class Exchange:
         """Send a whole response with `value` as JSON."""
         await self.respond(status, [(b"content-type", b"application/json"), *headers], to_json(value))
 
+    async def refuse(self, status: int, kind: str, message: str) -> None:
+        """Answer with an error in the API's form."""
+        await self.respond_json(status, error_body(kind, message))
+
 
 def error_body(kind: str, message: str) -> dict[str, object]:
     """An error in the API's form.

@@ -1,8 +1,8 @@
 """Which headers of a request and of a response pass through the gateway, and what its own headers say."""
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from cheapdeep_ops.router.forwarding import Outline
 
@@ -39,6 +39,10 @@ class CallOptions:
     is_off: bool
     """Whether the deep tier is to answer, without triage."""
     may_be_graded: bool
+
+    def changed(self, *, route: str | None, may_be_graded: bool) -> Self:
+        """The options with these two."""
+        return replace(self, route=route, may_be_graded=may_be_graded)
 
 
 def call_options(headers: Headers) -> CallOptions:

@@ -8,8 +8,10 @@ from typing import Any, Final
 import httpx2
 from starlette.types import Receive, Scope, Send
 
+from cheapdeep_ops.budgets import charged_to
 from cheapdeep_ops.claude.wire_requests import params_of
-from cheapdeep_ops.gateway.callers import Callers
+from cheapdeep_ops.errors import BudgetError
+from cheapdeep_ops.gateway.callers import Caller, Callers, Refused
 from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.exchange import CallerGoneError, Exchange, TooLargeError, error_body
 from cheapdeep_ops.gateway.forwarded_call import ForwardedCall, KnownModels, outline_of_decision
@@ -22,6 +24,9 @@ from cheapdeep_ops.telemetry.remote_context import continued_trace
 
 _log: Final = logging.getLogger(__name__)
 _JSON: Final = (b"content-type", b"application/json")
+_NO_RETRY: Final = (b"x-should-retry", b"false")
+"""Clients of the SDK obey it. They would retry after a 429, and sleep as long as any `Retry-After` says."""
+
 _READ: Final = frozenset({b"content-encoding", b"content-length"})
 """Headers that no longer hold for a body that was read whole."""
 
@@ -51,7 +56,7 @@ class Messages:
         try:
             body = await exchange.body()
         except TooLargeError:
-            await exchange.respond_json(413, error_body("request_too_large", "Request exceeds the maximum size"))
+            await exchange.refuse(413, "request_too_large", "Request exceeds the maximum size")
             return
         except CallerGoneError:
             return
@@ -61,41 +66,44 @@ class Messages:
 
     async def _answer(self, exchange: Exchange, body: bytes) -> None:
         caller, params = self._callers.of(exchange.headers), params_of(body)
+        if isinstance(caller, Refused):
+            await exchange.refuse(*caller)
+            return
+        if caller is not None:
+            exchange.headers = caller.headers
         # The API explains best what is wrong with it.
         if caller is None or params is None:
             await self._upstream.pass_on(exchange, self._upstream.message_request(exchange, body))
             return
-        options = call_options(exchange.headers)
+        options = caller.permitted(call_options(exchange.headers))
+        if isinstance(options, Refused):
+            await exchange.refuse(*options)
+            return
         if options.conversation:
             params["conversation"] = f"{caller.fingerprint} {options.conversation}"
         call = ForwardedCall(
             self._upstream, exchange, body, options=options, models=self._models, model=params["model"]
         )
         try:
-            if params.get("stream"):
-                await self._stream(exchange, params, call, fingerprint=caller.fingerprint)
-            else:
-                await self._answer_whole(exchange, params, call, fingerprint=caller.fingerprint)
+            with charged_to(caller.name):
+                await self._answer_call(exchange, params, call, caller)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a response
             await self._respond_error(exchange, error, fingerprint=caller.fingerprint)
 
-    async def _answer_whole(
-        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, fingerprint: str
+    async def _answer_call(
+        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, caller: Caller
     ) -> None:
-        router, options = self._callers.router_for(exchange.headers), call.options
+        router, options = self._callers.router_for(caller), call.options
+        remember = partial(self._calls.put, caller.fingerprint)
+        if params.get("stream"):
+            opening = router.answer_streamed(params, call, route=options.route, input_class=options.input_class)
+            await answer_streamed(exchange, opening, call, status_within_s=self._status_within_s, on_end=remember)
+            return
         answered = await router.answer_whole(params, call, route=options.route, input_class=options.input_class)
-        self._calls.put(fingerprint, answered.decision)
+        remember(answered.decision)
         own, headers = of_the_call(outline_of_decision(answered.decision)), answered.headers.raw
         passed = [_JSON, *from_triage(headers)] if answered.is_triage else to_caller(headers, without=_READ)
         await exchange.respond(answered.status, [*passed, *own], answered.body)
-
-    async def _stream(
-        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, *, fingerprint: str
-    ) -> None:
-        router, options = self._callers.router_for(exchange.headers), call.options
-        opening = router.answer_streamed(params, call, route=options.route, input_class=options.input_class)
-        remember = partial(self._calls.put, fingerprint)
-        await answer_streamed(exchange, opening, call, status_within_s=self._status_within_s, on_end=remember)
 
     async def _respond_error(self, exchange: Exchange, error: Exception, *, fingerprint: str) -> None:
         """Give the API's own error to the caller, or say that the API did not answer."""
@@ -104,12 +112,15 @@ class Messages:
             self._calls.put(fingerprint, decision)
         if exchange.has_begun:
             _log.error("a response broke off", exc_info=error)
-        elif response is not None:
+            return
+        own = [] if decision is None else of_the_call(outline_of_decision(decision))
+        if response is not None:
             headers = to_caller(response.headers.raw, without=_READ)
-            own = () if decision is None else of_the_call(outline_of_decision(decision))
             await exchange.respond(response.status_code, [*headers, *own], response.content)
+        elif isinstance(error, BudgetError):
+            await exchange.respond_json(402, error_body("billing_error", str(error)), [_NO_RETRY, *own])
         elif isinstance(error, httpx2.HTTPError):
             await refuse_unreachable(exchange, error)
         else:
             _log.error("a call failed in the gateway", exc_info=error)
-            await exchange.respond_json(500, error_body("api_error", "The gateway failed."))
+            await exchange.refuse(500, "api_error", "The gateway failed.")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
+from cheapdeep_ops.errors import BudgetError
 from cheapdeep_ops.gateway.events import PING, STREAM_HEADERS, error_event, part_bytes
 from cheapdeep_ops.gateway.exchange import Exchange, error_body
 from cheapdeep_ops.gateway.forwarded_call import ForwardedCall
@@ -96,6 +97,8 @@ async def _pass_parts(exchange: Exchange, stream: AsyncRoutedStream) -> None:
 
 def _error_data(error: Exception) -> object:
     """The API's error object, or one of the gateway's in that form."""
+    if isinstance(error, BudgetError):
+        return error_body("billing_error", str(error))
     response = response_of(error)
     if response is not None:
         with suppress(ValueError):

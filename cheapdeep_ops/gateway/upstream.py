@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import httpx2
 
-from cheapdeep_ops.gateway.exchange import CallerGoneError, Exchange, error_body
+from cheapdeep_ops.gateway.exchange import CallerGoneError, Exchange
 from cheapdeep_ops.gateway.headers import to_caller, to_upstream, value_of
 
 _log: Final = logging.getLogger(__name__)
@@ -68,6 +68,6 @@ async def refuse_unreachable(exchange: Exchange, error: BaseException) -> None:
     """Answer a request that got no response from the API."""
     _log.warning("the API did not answer: %s", type(error).__name__)
     if isinstance(error, httpx2.TimeoutException):
-        await exchange.respond_json(504, error_body("timeout_error", "The gateway waited too long for the API."))
+        await exchange.refuse(504, "timeout_error", "The gateway waited too long for the API.")
     else:
-        await exchange.respond_json(502, error_body("api_error", "The gateway got no answer from the API."))
+        await exchange.refuse(502, "api_error", "The gateway got no answer from the API.")

@@ -12,7 +12,7 @@ import httpx2
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.answer_streams import AsyncRoutedStreamManager, RoutedStreamManager
 from cheapdeep_ops.claude.assembled import as_whole
-from cheapdeep_ops.claude.caller_clients import client_for_caller, make_gateway_client
+from cheapdeep_ops.claude.caller_clients import client_for_caller, make_gateway_client, own_credentials
 from cheapdeep_ops.claude.clients import (
     RESOURCES,
     AnyClient,
@@ -249,6 +249,7 @@ __all__ = [
     "make_gateway_client",
     "max_connections_of",
     "omit",
+    "own_credentials",
     "plain_async_stream",
     "plain_stream",
     "raise_for_status",
