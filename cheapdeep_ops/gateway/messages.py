@@ -71,7 +71,11 @@ class Messages:
             return
         if caller is not None:
             exchange.headers = caller.headers
-        # The API explains best what is wrong with it.
+        if params is None and caller is not None and caller.token is not None:
+            # What cannot be read cannot be counted in a budget either, so it is not sent with the inner key.
+            await exchange.refuse(400, "invalid_request_error", "The body is no JSON object with a model.")
+            return
+        # The API explains best what is wrong with a request.
         if caller is None or params is None:
             await self._upstream.pass_on(exchange, self._upstream.message_request(exchange, body))
             return

@@ -104,6 +104,7 @@ class Gateway:
             timeout_keep_alive=_KEEP_ALIVE_S,
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
+            proxy_headers=False,
             server_header=False,
             date_header=False,
         )

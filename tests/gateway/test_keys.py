@@ -78,6 +78,12 @@ def test_without_a_key_of_the_gateway_nothing_is_sent(gateway, api):
     assert not api.requests
 
 
+@pytest.mark.parametrize("body", [b"{", b'{"messages": []}', b'{"model": "claude-opus-4-7", "x": "\\ud800"}'])
+def test_what_cannot_be_counted_is_not_sent_with_the_inner_key(gateway, api, body):
+    assert kind_of(gateway.post(body, key=PLAIN)) == (400, "invalid_request_error")
+    assert not api.requests
+
+
 def test_paths_of_the_account_are_open_by_the_key_alone(gateway, api):
     def get(path, key):
         return gateway.http.get(path, headers={"x-api-key": key, "anthropic-version": "2023-06-01"})
