@@ -172,6 +172,25 @@ def test_a_retry_that_succeeds_is_an_answer(typescript):
     assert (pair.asked_straight.count(OPUS), pair.asked_routed.count(OPUS)) == (2, 2)
 
 
+@pytest.mark.parametrize("more", [{}, {"tools": [TOOL]}], ids=["escalated", "forwarded"])
+def test_a_stream_that_fails_midway_fails_as_it_does_without_the_gateway(typescript, more):
+    begun = (
+        b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_01","type":"message","content":[],'
+        b'"role":"assistant","model":"claude-opus-4-7","stop_reason":null,"stop_sequence":null,'
+        b'"usage":{"input_tokens":5,"output_tokens":1}}}\n\n'
+    )
+    overloaded = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+    for deep in (Reply.body(begun + overloaded), Reply.text(ANSWER * 40).cut(2_000)):
+
+        def script(api, deep=deep):
+            api.always(lambda request: Reply.triage(0.3, None) if request.is_triage else deep)
+
+        pair = typescript("stream", script, more=more)
+        assert pair.straight["failed"]
+        for name in ("failed", "status", "type", "message"):
+            assert pair.routed[name] == pair.straight[name]
+
+
 @pytest.mark.parametrize("confidence", [0.95, 0.3])
 def test_a_client_that_leaves_ends_the_call_of_the_api(typescript, api, confidence):
     def script(api):
