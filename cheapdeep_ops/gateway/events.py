@@ -8,7 +8,7 @@ from typing import Final
 from pydantic_core import to_json
 
 from cheapdeep_ops.claude.forwarded import event_json
-from cheapdeep_ops.router.provider import Event
+from cheapdeep_ops.claude.received_events import Event
 
 PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 STREAM_HEADERS: Final = (

@@ -88,6 +88,12 @@ class Exchange:
         finally:
             watching.cancel()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the work on it is to end, because the caller has gone or the gateway ends."""
+        work = asyncio.current_task()
+        return work is not None and work.cancelling() > 0
+
     async def begin(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
         self.has_begun = True

@@ -1,6 +1,7 @@
 """One call of a caller: its request as it came, and what its headers say of it."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import httpx2
 from pydantic_core import from_json, to_json
@@ -12,6 +13,8 @@ from cheapdeep_ops.model_names import model_name
 from cheapdeep_ops.router.calls import Call
 from cheapdeep_ops.router.forwarding import Outline, outline_of, send_deep
 from cheapdeep_ops.values import BypassCause, Decision
+
+_MOST_MODELS: Final = 1_000
 
 
 class KnownModels:
@@ -25,7 +28,9 @@ class KnownModels:
 
     def add(self, name: str) -> None:
         """The API has answered with this model."""
-        self._names.add(model_name(name).name)
+        # A server that answers to any name must not fill the memory.
+        if len(self._names) < _MOST_MODELS:
+            self._names.add(model_name(name).name)
 
 
 class ForwardedCall:

@@ -1,5 +1,6 @@
 """`POST /v1/messages`: the router triages the request, and what it does not triage is forwarded as it came."""
 
+import asyncio
 import logging
 from collections.abc import Collection
 from functools import partial
@@ -9,6 +10,7 @@ import httpx2
 from starlette.types import Receive, Scope, Send
 
 from cheapdeep_ops.budgets import charged_to
+from cheapdeep_ops.claude.forwarded import response_of
 from cheapdeep_ops.claude.wire_requests import params_of
 from cheapdeep_ops.errors import BudgetError
 from cheapdeep_ops.gateway.callers import Caller, Callers, Refused
@@ -16,10 +18,9 @@ from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.exchange import CallerGoneError, Exchange, TooLargeError, error_body
 from cheapdeep_ops.gateway.forwarded_call import ForwardedCall, KnownModels, outline_of_decision
 from cheapdeep_ops.gateway.headers import call_options, from_triage, of_the_call, to_caller
-from cheapdeep_ops.gateway.streamed import answer_streamed
+from cheapdeep_ops.gateway.streamed import answer_streamed, given_up
 from cheapdeep_ops.gateway.upstream import Upstream, refuse_unreachable
 from cheapdeep_ops.router.error_decision import decision_of
-from cheapdeep_ops.router.provider import response_of
 from cheapdeep_ops.telemetry.remote_context import continued_trace
 
 _log: Final = logging.getLogger(__name__)
@@ -91,6 +92,10 @@ class Messages:
         try:
             with charged_to(caller.name):
                 await self._answer_call(exchange, params, call, caller)
+        except asyncio.CancelledError:
+            if exchange.is_cancelled:
+                raise
+            await self._respond_error(exchange, given_up(), fingerprint=caller.fingerprint)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a response
             await self._respond_error(exchange, error, fingerprint=caller.fingerprint)
 

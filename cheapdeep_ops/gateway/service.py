@@ -12,6 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cheapdeep_ops.access.known_tokens import LOOK_EVERY_S, KnownTokens
+from cheapdeep_ops.claude.caller_clients import make_gateway_client, own_credentials
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.gateway.app import make_app
 from cheapdeep_ops.gateway.callers import Callers, GatewayKeys
@@ -21,7 +22,6 @@ from cheapdeep_ops.gateway.stored_calls import StoredCalls
 from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.listening import listen, own_signals
 from cheapdeep_ops.router.forwarding import ForwardingRouter
-from cheapdeep_ops.router.provider import make_gateway_client, own_credentials
 from cheapdeep_ops.settings import Settings
 from cheapdeep_ops.telemetry.handler import Telemetry
 
@@ -105,6 +105,7 @@ class Gateway:
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
             proxy_headers=False,
+            ws="none",
             server_header=False,
             date_header=False,
         )

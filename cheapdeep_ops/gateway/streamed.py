@@ -6,8 +6,10 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
+import httpx2
 from pydantic_core import from_json
 
+from cheapdeep_ops.claude.forwarded import StreamedError, response_of
 from cheapdeep_ops.errors import BudgetError
 from cheapdeep_ops.gateway.events import PING, STREAM_HEADERS, error_event, part_bytes
 from cheapdeep_ops.gateway.exchange import Exchange, error_body
@@ -15,7 +17,6 @@ from cheapdeep_ops.gateway.forwarded_call import ForwardedCall
 from cheapdeep_ops.gateway.headers import from_triage, of_the_call, to_caller
 from cheapdeep_ops.router.error_decision import decision_of
 from cheapdeep_ops.router.forwarding import outline_of
-from cheapdeep_ops.router.provider import StreamedError, response_of
 from cheapdeep_ops.router.streams import AsyncRoutedStream
 from cheapdeep_ops.values import Decision
 
@@ -71,7 +72,17 @@ async def _opened(
         if not task.cancelled() and task.exception() is None:
             await task.result().close()
         raise
+    if task.cancelled():
+        raise given_up()
     return task.result()
+
+
+def given_up() -> httpx2.ReadTimeout:
+    """The error of a call that ends as cancelled, although nobody has cancelled it.
+
+    On a machine that is too busy, the HTTP client may end a wait so when two of its time limits pass at once.
+    """
+    return httpx2.ReadTimeout("the wait for the API was given up")
 
 
 async def _pass_parts(exchange: Exchange, stream: AsyncRoutedStream) -> None:

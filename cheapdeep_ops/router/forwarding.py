@@ -77,6 +77,7 @@ def outline_of(call: Call, result: CascadeResult | None = None) -> Outline:
 def send_deep(call: Call, cause: BypassCause) -> None:
     """Have a call that has just begun answered by its deep tier, without triage."""
     call.bypass = call.bypass or Bypass(tier=call.tiers[-1], cause=cause)
+    call.is_shadowed = False
 
 
 class ForwardingRouter(AsyncRouter):

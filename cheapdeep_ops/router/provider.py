@@ -12,7 +12,7 @@ import httpx2
 from cheapdeep_ops.claude import provider as claude_functions
 from cheapdeep_ops.claude.answer_streams import AsyncRoutedStreamManager, RoutedStreamManager
 from cheapdeep_ops.claude.assembled import as_whole
-from cheapdeep_ops.claude.caller_clients import client_for_caller, make_gateway_client, own_credentials
+from cheapdeep_ops.claude.caller_clients import client_for_caller
 from cheapdeep_ops.claude.clients import (
     RESOURCES,
     AnyClient,
@@ -31,10 +31,8 @@ from cheapdeep_ops.claude.clients import (
 from cheapdeep_ops.claude.conversion import AnyMessage
 from cheapdeep_ops.claude.forwarded import (
     PassedStream,
-    StreamedError,
     answer_json,
     raise_for_status,
-    response_of,
     streamed_error,
     whole_reply,
 )
@@ -234,7 +232,6 @@ __all__ = [
     "Shown",
     "Stream",
     "StreamProgress",
-    "StreamedError",
     "TriagePrompt",
     "Views",
     "answer_json",
@@ -246,10 +243,8 @@ __all__ = [
     "is_traced",
     "make_async_client",
     "make_client",
-    "make_gateway_client",
     "max_connections_of",
     "omit",
-    "own_credentials",
     "plain_async_stream",
     "plain_stream",
     "raise_for_status",
@@ -258,7 +253,6 @@ __all__ = [
     "refuses_unstreamed",
     "request_method",
     "resource_of",
-    "response_of",
     "streamed_error",
     "unrouted_way",
     "wants_raw_response",

@@ -3,6 +3,7 @@
 import os
 import time
 
+import httpx2
 import pytest
 
 from cheapdeep_ops.access.token_file import with_token
@@ -161,13 +162,16 @@ def test_without_a_file_of_keys_only_the_callers_own_key_goes_upstream(tmp_path,
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-of-the-machine")
     with listening() as upstream:
         url = upstream.url.rpartition("/")[0]
+        # A cookie that the API sets is for its caller alone.
+        upstream.answers += [(200, {"set-cookie": "a=1"})] * 2
         with serving(url, f"sqlite:///{tmp_path}/store.db") as gateway:
             for fields in ({}, {"stream": True}, {"tools": [{"name": "look", "input_schema": {}}]}):
                 headers = {name: "Bearer mine", "anthropic-version": "2023-06-01"}
-                gateway.http.post("/v1/messages", json=asked(**fields), headers=headers)
+                httpx2.post(f"{gateway.url}/v1/messages", json=asked(**fields), headers=headers, timeout=PATIENCE_S)
     assert len(upstream.posts) >= 5
     other = "authorization" if name == "x-api-key" else "x-api-key"
     for request in upstream.posts:
         assert request.headers.get_all(name) == ["Bearer mine"]
         assert other not in request.headers
         assert "machine" not in str(request.headers)
+        assert "cookie" not in request.headers

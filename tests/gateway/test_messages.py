@@ -1,5 +1,6 @@
 """What callers get from `POST /v1/messages`: over HTTP, with the simulated API behind the gateway."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from cheapdeep_ops.gateway.events import PING
+from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.tables.grade_tables import Candidate
 from cheapdeep_ops.store.tables.row import table_of
@@ -77,6 +79,7 @@ def test_a_doubtful_answer_is_replaced_by_that_of_the_deep_tier_as_it_came(gatew
     assert models_asked(api) == [HAIKU, OPUS]
 
 
+@pytest.mark.thorough
 def test_what_is_not_triaged_is_forwarded_and_counted_as_a_bypassed_call(gateway, api, store):
     # A route of its own, so that its count is this test's alone.
     response = gateway.ask(tools=TOOLS, headers={"x_cheapdeep_route": "forwarded", "x_cheapdeep_input_class": "look"})
@@ -268,6 +271,17 @@ def test_an_api_that_cannot_be_reached_gives_an_error_in_its_form(tmp_path, gate
     with serving("http://127.0.0.1:1", f"sqlite:///{tmp_path}/other.db") as other:
         for response in (other.ask(), other.ask(stream=True), other.http.get("/v1/models")):
             assert (response.status_code, response.json()["error"]["type"]) == (502, "api_error")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_nobody_has_cancelled_gets_an_answer(gateway, api, monkeypatch, stream):
+    async def cancelled(*_given, **_more):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Upstream, "send", cancelled)
+    response = gateway.ask(stream=stream, tools=TOOLS)
+    assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")
 
 
 @pytest.mark.thorough
