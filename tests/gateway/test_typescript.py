@@ -4,7 +4,7 @@ import pytest
 
 from cheapdeep_ops.testing import Reply
 from tests.gateway.both import ANSWER, ESCALATED, HAIKU, OPUS, SHIPPED, USAGE, failing, with_a_tool
-from tests.gateway.processes import until
+from tests.gateway.processes import gateway, until
 
 pytestmark = pytest.mark.thorough
 
@@ -210,3 +210,18 @@ def test_what_a_caller_says_in_headers_is_heard_and_goes_no_further(typescript, 
     assert pair.routed["content"] == pair.straight["content"]
     (request,) = api.requests
     assert not [name for name in request.headers if name.startswith(OWN)]
+
+
+def test_a_call_over_the_budget_is_refused_once(typescript_client, api, tmp_path):
+    SHIPPED(api)
+    with gateway(tmp_path, api.url, CHEAPDEEP_USD_PER_DAY="0.001", CHEAPDEEP_AT_BUDGET="refuse") as own:
+        known = {"url": own.url, "question": "Is it open?", "key": "any", "retries": 2}
+        answers = [typescript_client("create", **known)]
+        while "failed" not in answers[-1] and len(answers) < 100:
+            answers.append(typescript_client("create", **known))
+    *answered, refused = answers
+    assert answered  # each costs $0.000126
+    assert (refused["failed"], refused["status"], refused["type"]) == ("PaymentRequiredError", 402, "billing_error")
+    assert refused["headers"]["x-should-retry"] == "false"
+    assert "retry-after" not in refused["headers"]
+    assert len(api.requests) == len(answered)
