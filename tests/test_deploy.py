@@ -15,6 +15,7 @@ import httpx2
 import pytest
 import yaml
 
+from cheapdeep_ops import Settings
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 from tests.gateway.processes import answers, known_environment, until
 from tests.patience import PATIENCE_S
@@ -92,9 +93,20 @@ def test_prometheus_and_grafana_find_what_they_read():
     assert source["url"] == "http://prometheus:9090"
 
 
-def test_a_gateway_that_ends_has_the_time_that_it_takes():
-    from cheapdeep_ops import Settings  # noqa: PLC0415 - a fast test of files needs no settings
+@pytest.mark.parametrize("name", OWN)
+def test_the_variables_are_settings_with_valid_values(name, monkeypatch):
+    given = {"POSTGRES_PASSWORD": "p", "CHEAPDEEP_API_TOKENS": "t" * 40, "ANTHROPIC_API_KEY": "k"}
+    image = dict(re.findall(r"(CHEAPDEEP_\w+)=(\S+)", " ".join(instructions("ENV"))))
+    for variable, text in (image | SERVICES[name]["environment"]).items():
+        if text is not None:  # else it is passed on from outside
+            value = re.sub(r"\$\{(\w+):(\?|-)(.*?)\}", lambda found: given.get(found[1], found[3]), text)
+            monkeypatch.setenv(variable, value)
+    settings = Settings()
+    assert settings.store_url == "postgresql://cheapdeep:p@postgres:5432/cheapdeep"
+    assert settings.host == settings.gateway_host == "0.0.0.0"
 
+
+def test_a_gateway_that_ends_has_the_time_that_it_takes():
     grace_s = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
     assert grace_s > Settings().gateway_stop_within_s
 

@@ -31,7 +31,7 @@ def gateway_url(_gateway: GatewayProcess, api: SimulatedAnthropic) -> str:
 
 
 @pytest.fixture(scope="session")
-def _typescript() -> Iterator[ClientProcess]:
+def typescript_client() -> Iterator[ClientProcess]:
     node = shutil.which("node")
     if node is None or not (HERE / "node_modules" / "ai").is_dir():
         pytest.skip("the clients' npm packages are not installed: run npm install in tests/gateway")
@@ -58,8 +58,8 @@ def _frameworks() -> Iterator[ClientProcess]:
 
 
 @pytest.fixture
-def typescript(_typescript: ClientProcess, api: SimulatedAnthropic, gateway_url: str) -> Both:
-    return Both(_typescript, api, gateway_url)
+def typescript(typescript_client: ClientProcess, api: SimulatedAnthropic, gateway_url: str) -> Both:
+    return Both(typescript_client, api, gateway_url)
 
 
 @pytest.fixture

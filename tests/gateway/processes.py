@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,56 +42,65 @@ def answers(url: str) -> bool:
         return False
 
 
-class GatewayProcess:
-    """`cheapdeep-ops gateway`, with its log."""
+class ServerProcess:
+    """`cheapdeep-ops gateway` or `cheapdeep-ops serve`, with its log."""
 
-    def __init__(self, folder: Path, upstream: str, **settings: str) -> None:
+    def __init__(self, command: str, folder: Path, upstream: str, **settings: str) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._log = folder / f"gateway-{port}.log"
+        self._log = folder / f"{command}-{port}.log"
         known = {
             "ANTHROPIC_BASE_URL": upstream,
             "CHEAPDEEP_STORE_URL": f"sqlite:///{folder / 'store.db'}",
-            "CHEAPDEEP_GATEWAY_PORT": str(port),
+            "CHEAPDEEP_GATEWAY_PORT" if command == "gateway" else "CHEAPDEEP_PORT": str(port),
             # Errors that a test orders one after the other are no reason to leave the first tier alone in the next.
             "CHEAPDEEP_BREAKER_FAILURES": "0",
         }
-        command = [sys.executable, "-m", "cheapdeep_ops", "gateway"]
+        run = [sys.executable, "-m", "cheapdeep_ops", command]
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(command, env=known_environment(**known | settings), stderr=log, stdout=log)
-        try:
-            until(self._is_ready, "the gateway to be ready")
-        except BaseException:
-            self.process.kill()
-            self.process.wait(PATIENCE_S)
-            raise
+            self.process = subprocess.Popen(run, env=known_environment(**known | settings), stderr=log, stdout=log)
 
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log
+        return answers(f"{self.url}/readyz")
 
     def end(self) -> int:
         """The exit status after SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_S)
 
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, self.log
-        return answers(f"{self.url}/readyz")
+
+class GatewayProcess(ServerProcess):
+    """A gateway."""
+
+    def __init__(self, folder: Path, upstream: str, **settings: str) -> None:
+        super().__init__("gateway", folder, upstream, **settings)
 
 
 @contextmanager
-def gateway(folder: Path, upstream: str, **settings: str):
-    """A gateway that answers, for as long as the context lasts; then it ends without an error in its log."""
-    process = GatewayProcess(folder, upstream, **settings)
+def serving(server: ServerProcess) -> Iterator[ServerProcess]:
+    """The server, once it is ready, for as long as the context lasts; then it ends without an error in its log."""
     try:
-        yield process
-        assert process.end() == 0, process.log
-        assert "Traceback" not in process.log, process.log
+        until(server.is_ready, "the server to be ready")
+        yield server
+        assert server.end() == 0, server.log
+        assert "Traceback" not in server.log, server.log
     finally:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait(PATIENCE_S)
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def gateway(folder: Path, upstream: str, **settings: str) -> Iterator[GatewayProcess]:
+    """A gateway that answers, for as long as the context lasts."""
+    process = GatewayProcess(folder, upstream, **settings)
+    with serving(process):
+        yield process
 
 
 class ClientProcess:

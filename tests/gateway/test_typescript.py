@@ -4,7 +4,7 @@ import pytest
 
 from cheapdeep_ops.testing import Reply
 from tests.gateway.both import ANSWER, ESCALATED, HAIKU, OPUS, SHIPPED, USAGE, failing, with_a_tool
-from tests.gateway.processes import until
+from tests.gateway.processes import gateway, until
 
 pytestmark = pytest.mark.thorough
 
@@ -172,6 +172,25 @@ def test_a_retry_that_succeeds_is_an_answer(typescript):
     assert (pair.asked_straight.count(OPUS), pair.asked_routed.count(OPUS)) == (2, 2)
 
 
+@pytest.mark.parametrize("more", [{}, {"tools": [TOOL]}], ids=["escalated", "forwarded"])
+def test_a_stream_that_fails_midway_fails_as_it_does_without_the_gateway(typescript, more):
+    begun = (
+        b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_01","type":"message","content":[],'
+        b'"role":"assistant","model":"claude-opus-4-7","stop_reason":null,"stop_sequence":null,'
+        b'"usage":{"input_tokens":5,"output_tokens":1}}}\n\n'
+    )
+    overloaded = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+    for deep in (Reply.body(begun + overloaded), Reply.text(ANSWER * 40).cut(2_000)):
+
+        def script(api, deep=deep):
+            api.always(lambda request: Reply.triage(0.3, None) if request.is_triage else deep)
+
+        pair = typescript("stream", script, more=more)
+        assert pair.straight["failed"]
+        for name in ("failed", "status", "type", "message"):
+            assert pair.routed[name] == pair.straight[name]
+
+
 @pytest.mark.parametrize("confidence", [0.95, 0.3])
 def test_a_client_that_leaves_ends_the_call_of_the_api(typescript, api, confidence):
     def script(api):
@@ -191,3 +210,18 @@ def test_what_a_caller_says_in_headers_is_heard_and_goes_no_further(typescript, 
     assert pair.routed["content"] == pair.straight["content"]
     (request,) = api.requests
     assert not [name for name in request.headers if name.startswith(OWN)]
+
+
+def test_a_call_over_the_budget_is_refused_once(typescript_client, api, tmp_path):
+    SHIPPED(api)
+    with gateway(tmp_path, api.url, CHEAPDEEP_USD_PER_DAY="0.001", CHEAPDEEP_AT_BUDGET="refuse") as own:
+        known = {"url": own.url, "question": "Is it open?", "key": "any", "retries": 2}
+        answers = [typescript_client("create", **known)]
+        while "failed" not in answers[-1] and len(answers) < 100:
+            answers.append(typescript_client("create", **known))
+    *answered, refused = answers
+    assert answered  # each costs $0.000126
+    assert (refused["failed"], refused["status"], refused["type"]) == ("PaymentRequiredError", 402, "billing_error")
+    assert refused["headers"]["x-should-retry"] == "false"
+    assert "retry-after" not in refused["headers"]
+    assert len(api.requests) == len(answered)

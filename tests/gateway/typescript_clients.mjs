@@ -102,6 +102,25 @@ const sdkActs = {
     return { name: made.filename, size: made.size_bytes, listed, unchanged: back.equals(content), deleted: deleted.type };
   },
 
+  // All questions, to the gateways in turn, some at a time: when each call began, and what was said of its decision.
+  async traffic(given) {
+    const clients = given.urls.map((url) => sdk({ ...given, url }));
+    const [left, calls] = [[...given.questions.entries()], []];
+    const caller = async () => {
+      for (let next; (next = left.shift()); ) {
+        const [number, question] = next;
+        const gateway = number % clients.length;
+        const begunAt = Date.now() / 1000;
+        const { data, response } = await clients[gateway].messages.create(asked({ question })).withResponse();
+        const said = (name) => response.headers.get(`x-cheapdeep-${name}`);
+        const endedAt = Date.now() / 1000;
+        calls.push({ gateway, begunAt, endedAt, threshold: Number(said("threshold")), model: data.model });
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, caller));
+    return { calls };
+  },
+
   async abort(given) {
     const stream = sdk(given).messages.stream(asked(given));
     const pieces = [];
