@@ -17,7 +17,7 @@ What a gateway calls, beside `router.messages`:
   type `billing_error`, with `x-should-retry: false` and without `retry-after`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple, Self
@@ -164,6 +164,41 @@ def granted(limit: int, *, spent: int, ceiling: int, taken: int, processes: int)
     left = max(limit - taken - spent, 0)
     new = spent + slice_of(left, limit=limit, processes=processes)
     return Grant(new, max(new, ceiling))
+
+
+class SliceRequest(NamedTuple):
+    """One process's part in a budget on a day, in billionths of a dollar.
+
+    It has spent `spent`, of which nothing is known of `unpriced` calls, and holds `ceiling`. `limit` is its own limit;
+    None: only the guard's counts. `is_last` gives back what is left of the slice.
+    """
+
+    day: int
+    budget: str
+    spent: int
+    ceiling: int
+    unpriced: int = 0
+    limit: int | None = None
+    is_last: bool = False
+
+
+class Slice(NamedTuple):
+    """How much a process may spend of a budget since the day began, and the limit for all processes."""
+
+    day: int
+    budget: str
+    ceiling: int
+    limit: int
+
+
+class Slices(NamedTuple):
+    """The answer to a request: what is granted, and the limits that the guard has set, by budget.
+
+    A budget without a limit, and one of which the store knows a newer request, has no entry in `granted`.
+    """
+
+    granted: Sequence[Slice]
+    limits: Mapping[str, int]
 
 
 def smaller_limit(*limits: int | None) -> int | None:

@@ -3,12 +3,11 @@
 import pytest
 
 from cheapdeep_ops import BudgetError, Outcome, Reason, Settings, decision_of
-from cheapdeep_ops.budgets import charged_to, day_of, end_of, nusd
+from cheapdeep_ops.budgets import Slice, Slices, charged_to, day_of, end_of, nusd
 from cheapdeep_ops.errors import SettingsError, StoreError
 from cheapdeep_ops.policy import PolicyAct, ScopeState, act_on, blank_book
 from cheapdeep_ops.recorder.spending import Spending, spending_of
 from cheapdeep_ops.recorder.tally import Tally
-from cheapdeep_ops.store.slices import Granted, Grants
 from cheapdeep_ops.testing import Reply
 
 HAIKU, SONNET, OPUS = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7"
@@ -24,7 +23,7 @@ def spending(at_budget, *budgets, otherwise="deep", left=0):
     limits = dict.fromkeys(budgets, nusd(1.0))
     made = Spending(limits, at_budget=at_budget, otherwise=otherwise, now=lambda: NOW)
     made.asks()
-    made.note(Grants([Granted(day_of(NOW), name, nusd(left), nusd(1.0)) for name in budgets], {}))
+    made.note(Slices([Slice(day_of(NOW), name, nusd(left), nusd(1.0)) for name in budgets], {}))
     return made
 
 
@@ -203,7 +202,7 @@ class TestWhoPays:
             shell.router.spending.asks()
             day = day_of(NOW)
             names = ("deep route support", "deep key mobile")
-            shell.router.spending.note(Grants([Granted(day, name, 0, nusd(1)) for name in names], {}))
+            shell.router.spending.note(Slices([Slice(day, name, 0, nusd(1)) for name in names], {}))
             api.always(UNSURE, model=HAIKU)
             api.always(Reply.text("Deep."), model=OPUS)
             assert shell.ask().text == "Deep."
@@ -237,9 +236,9 @@ class TestAProcess:
         made = Spending({}, at_budget="refuse")
         assert (made.is_on, made.limits_calls) == (False, False)
         made.require("a", "", is_deep=True)
-        made.note(Grants([], {"deep": 5}))
+        made.note(Slices([], {"deep": 5}))
         assert (made.is_on, made.limits_calls) == (True, True)
-        made.note(Grants([], {}))
+        made.note(Slices([], {}))
         assert not made.is_on
 
     def test_goes_on_until_the_first_answer_for_five_seconds_and_with_a_slice_for_ten_minutes(self):
@@ -250,7 +249,7 @@ class TestAProcess:
         with pytest.raises(BudgetError):
             made.require("a", "", is_deep=False)
         made.asks()
-        made.note(Grants([Granted(day_of(NOW), "all", 100, 1000)], {}))
+        made.note(Slices([Slice(day_of(NOW), "all", 100, 1000)], {}))
         at[0] += 599
         made.require("a", "", is_deep=False)
         at[0] += 1
@@ -267,7 +266,7 @@ class TestAProcess:
             monotonic=lambda: at[0],
         )
         made.asks()
-        made.note(Grants([Granted(day_of(now[0]), "all", nusd(0.1), nusd(1))], {}))
+        made.note(Slices([Slice(day_of(now[0]), "all", nusd(0.1), nusd(1))], {}))
         at[0] += 1
         assert not made.is_due
         made.spend("a", "", usd=0.02)
@@ -281,7 +280,7 @@ class TestAProcess:
         assert (first.day - last.day, first.spent, first.ceiling) == (1, 0, 0)
         # The store was away: what was not told is told again.
         assert made.asks()[1][0] == last
-        made.note(Grants([], {}))
+        made.note(Slices([], {}))
         assert [each.day for each in made.asks()[1]] == [first.day]
 
     def test_gives_the_slice_of_a_key_back_that_rests(self):
@@ -292,7 +291,7 @@ class TestAProcess:
         made.spend("a", "mobile", usd=0.1)
         (ask,) = made.asks()[1]
         assert (ask.budget, ask.limit, ask.is_last) == ("all key mobile", nusd(1), False)
-        made.note(Grants([Granted(ask.day, ask.budget, nusd(0.2), nusd(1))], {}))
+        made.note(Slices([Slice(ask.day, ask.budget, nusd(0.2), nusd(1))], {}))
         at[0] += 61
         assert [each.is_last for each in made.asks()[1]] == [True]
         assert made.asks()[1] == []
@@ -327,7 +326,7 @@ def test_a_process_without_a_slice_does_not_ask_with_each_call():
         {"all": 1000}, at_budget="ship", on_low=lambda: low.append(1), now=lambda: NOW, monotonic=lambda: at[0]
     )
     made.asks()
-    made.note(Grants([Granted(day_of(NOW), "all", 0, 1000)], {}))
+    made.note(Slices([Slice(day_of(NOW), "all", 0, 1000)], {}))
     for _ in range(20):
         at[0] += 0.04
         made.spend("a", "", usd=0.1)
@@ -343,7 +342,7 @@ def test_a_revoked_keys_spend_is_told_once_more():
     made.limit_keys({})
     (ask,) = made.asks()[1]
     assert (ask.budget, ask.spent, ask.is_last) == ("all key mobile", nusd(0.25), True)
-    made.note(Grants([], {}))
+    made.note(Slices([], {}))
     assert made.asks()[1] == []
 
 

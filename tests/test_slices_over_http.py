@@ -4,12 +4,11 @@ import time
 
 import pytest
 
-from cheapdeep_ops.budgets import day_of
+from cheapdeep_ops.budgets import SliceRequest, day_of
 from cheapdeep_ops.errors import BudgetError, StoreError
 from cheapdeep_ops.recorder import Recorder
 from cheapdeep_ops.recorder.guard_destination import GuardDestination
 from cheapdeep_ops.settings import Settings
-from cheapdeep_ops.store.slices import Ask
 from tests.guards import TOKEN, serving, tokens_file
 
 pytestmark = pytest.mark.thorough
@@ -23,7 +22,9 @@ def destination(served):
 
 
 def asked(budget, **changes):
-    return Ask(**{"day": day_of(time.time()), "budget": budget, "spent": 0, "ceiling": 0, "limit": LIMIT, **changes})
+    return SliceRequest(
+        **{"day": day_of(time.time()), "budget": budget, "spent": 0, "ceiling": 0, "limit": LIMIT, **changes}
+    )
 
 
 @pytest.fixture

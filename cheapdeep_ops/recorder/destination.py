@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cheapdeep_ops.admission import Admitted
+    from cheapdeep_ops.budgets import SliceRequest, Slices
     from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.clock import Reading
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows, StoredPolicy
-    from cheapdeep_ops.store.slices import Ask, Grants
     from cheapdeep_ops.values import Name
 
 
@@ -71,7 +71,7 @@ class Destination(Protocol):
     def fingerprint_key(self) -> bytes:
         """The secret key of the store for fingerprints; empty if a guard of an older version gave none."""
 
-    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[Ask]") -> "Grants":
+    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[SliceRequest]") -> "Slices":
         """Note what this process has spent of budgets, and grant its next slices; see `store.slices.ask`."""
 
     def sign_off(self, process: str) -> None:

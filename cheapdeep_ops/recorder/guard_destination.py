@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cheapdeep_ops.admission import Admitted
+from cheapdeep_ops.budgets import Slice, SliceRequest, Slices
 from cheapdeep_ops.errors import RowError, StoreError
 from cheapdeep_ops.recorder.destination import AskedToWaitError, News
 from cheapdeep_ops.recorder.guard_connection import Answer, GuardConnection
@@ -28,7 +29,6 @@ from cheapdeep_ops.values import Name
 if TYPE_CHECKING:
     from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
-    from cheapdeep_ops.store.slices import Ask, Grants
 
 _TIMEOUT_S: Final = 3.0
 """How long a request waits for the guard: less than closing a recorder may take."""
@@ -125,16 +125,14 @@ class GuardDestination:
         """The key that came with the id of this process; empty if there was none. Raises StoreError."""
         return self._known_sender().fingerprint_key
 
-    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[Ask]") -> "Grants":  # noqa: ARG002 - the guard knows the time
+    def ask_budgets(self, now: float, holder: str, number: int, asks: Sequence[SliceRequest]) -> Slices:  # noqa: ARG002 - the guard knows the time
         """See `Destination.ask_budgets`. A guard of an older version sets no limits, and grants nothing."""
-        from cheapdeep_ops.store.slices import Granted, Grants  # noqa: PLC0415 - see StoreDestination
-
         body = {"holder": holder, "number": number, "asks": [each._asdict() for each in asks]}
         answer = self._post(SLICES_PATH, encoded(body))
         if _is_unknown(answer) and not asks:
-            return Grants([], {})
+            return Slices([], {})
         self._require_success(answer)
-        return Grants([Granted(*each) for each in answer.body["granted"]], answer.body["limits"])
+        return Slices([Slice(*each) for each in answer.body["granted"]], answer.body["limits"])
 
     def sign_off(self, process: str) -> None:
         """Mark the process as stopped, if the guard knows it."""

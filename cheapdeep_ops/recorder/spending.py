@@ -16,6 +16,8 @@ from cheapdeep_ops.budgets import (
     AtBudget,
     BudgetName,
     Kind,
+    SliceRequest,
+    Slices,
     day_of,
     end_of,
     is_low,
@@ -29,7 +31,6 @@ from cheapdeep_ops.values import Decision
 
 if TYPE_CHECKING:
     from cheapdeep_ops.settings import Settings
-    from cheapdeep_ops.store.slices import Ask, Grants
 
 ASK_EVERY_S: Final = 5.0
 """How often a process with budgets tells the store what it has spent, also if its slices last longer."""
@@ -93,7 +94,7 @@ class _Request:
 
     number: int = 0
     at: float = float("-inf")
-    over: list["Ask"] = field(default_factory=list)
+    over: list[SliceRequest] = field(default_factory=list)
 
 
 class Spending:
@@ -255,10 +256,8 @@ class Spending:
         now = self._monotonic()
         return max(self._due_at - now, self._request.at + _SOONEST_S - now, 0.0)
 
-    def asks(self, *, is_last: bool = False) -> "tuple[int, list[Ask]]":
+    def asks(self, *, is_last: bool = False) -> tuple[int, list[SliceRequest]]:
         """The number of the next request, and what it says; with `is_last`, it gives all slices back."""
-        from cheapdeep_ops.store.slices import Ask  # noqa: PLC0415 - see StoreDestination
-
         with self._lock:
             today = day_of(self._now())
             past = [each for each in self._accounts.values() if each.day != today]
@@ -275,13 +274,13 @@ class Spending:
             for account in asked:
                 account.number = self._request.number
                 ends = is_last or account.is_at_rest(now)
-                said.append(_ask(Ask, account, is_last=ends))
+                said.append(_request_of(account, is_last=ends))
                 if ends:
                     # The store frees the slice sooner or later; this process spends no more of it from here on.
                     account.is_asked, account.is_known, account.ceiling = False, False, account.spent
             return self._request.number, [*self._request.over, *said]
 
-    def note(self, grants: "Grants") -> None:
+    def note(self, grants: Slices) -> None:
         """Take the answer to the last request."""
         with self._lock:
             self._request.over = []
@@ -302,7 +301,7 @@ class Spending:
             if spent and self._at_budget != "alert":
                 self._due_at = min(self._due_at, self._request.at + 1.0)
 
-    def renew(self, ask: "Callable[[str, int, list[Ask]], Grants]", *, is_last: bool = False) -> None:
+    def renew(self, ask: Callable[[str, int, list[SliceRequest]], Slices], *, is_last: bool = False) -> None:
         """Tell the store what was spent, and take the next slices; `ask` sends one request. Raises its StoreError."""
         number, asks = self.asks(is_last=is_last)
         try:
@@ -327,9 +326,7 @@ class Spending:
 
     def _give_up(self, accounts: Iterable[Account]) -> None:
         """Have the next request say for the last time what was spent of these."""
-        from cheapdeep_ops.store.slices import Ask  # noqa: PLC0415 - see StoreDestination
-
-        self._request.over += [_ask(Ask, each, is_last=True) for each in accounts]
+        self._request.over += [_request_of(each, is_last=True) for each in accounts]
 
     def _account(self, name: BudgetName, day: int) -> Account:
         account = Account(name=name, day=day, own_limit=self._own_limit(name), is_asked=not name.of)
@@ -357,8 +354,8 @@ def spending_of(settings: "Settings", *, on_low: Callable[[], None], now: Callab
     )
 
 
-def _ask(kind: "type[Ask]", account: Account, *, is_last: bool) -> "Ask":
-    return kind(
+def _request_of(account: Account, *, is_last: bool) -> SliceRequest:
+    return SliceRequest(
         day=account.day,
         budget=str(account.name),
         spent=account.spent,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cheapdeep_ops.budgets import SliceRequest, Slices
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.recorder.destination import News
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from cheapdeep_ops.recorder.wake import Wake
     from cheapdeep_ops.store.direct import DirectStore
     from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
-    from cheapdeep_ops.store.slices import Ask, Grants
     from cheapdeep_ops.values import Name
 
 _PATIENCE_S: Final = 0.25
@@ -166,13 +166,13 @@ class StoreDestination:
         self._fingerprint_key = self._fingerprint_key or fingerprint_key.fingerprint_key(self._store())
         return self._fingerprint_key
 
-    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[Ask]") -> "Grants":
+    def ask_budgets(self, now: float, holder: str, number: int, asks: Sequence[SliceRequest]) -> Slices:
         """See `slices.ask`; a process without budgets only reads those that the guard has set."""
         from cheapdeep_ops.store import slices  # noqa: PLC0415 - see above
 
         store = self._store()
         if not asks:
-            return slices.Grants([], slices.read_limits(store))
+            return Slices([], slices.read_limits(store))
         return slices.ask(store, holder, number, asks, now=now)
 
     def sign_off(self, process: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
-from cheapdeep_ops.budgets import FREED_AFTER_S, granted, smaller_limit
+from cheapdeep_ops.budgets import FREED_AFTER_S, Slice, SliceRequest, Slices, granted, smaller_limit
 from cheapdeep_ops.store.direct import DirectStore
 from cheapdeep_ops.store.inserts import Statements, Target, Transacting, prepare, table_name
 
@@ -18,47 +18,12 @@ REVISION: Final = "budgets"
 SLICE: Final = Target(name="budget_slice", keys=("day", "budget", "holder"), defaults={"unpriced": 0})
 
 
-class Ask(NamedTuple):
-    """One process's part in a budget on a day, in billionths of a dollar.
-
-    It has spent `spent`, of which nothing is known of `unpriced` calls, and holds `ceiling`. `limit` is its own limit;
-    None: only the guard's counts. `is_last` gives back what is left of the slice.
-    """
-
-    day: int
-    budget: str
-    spent: int
-    ceiling: int
-    unpriced: int = 0
-    limit: int | None = None
-    is_last: bool = False
-
-
-class Granted(NamedTuple):
-    """How much a process may spend of a budget since the day began, and the limit for all processes."""
-
-    day: int
-    budget: str
-    ceiling: int
-    limit: int
-
-
-class Grants(NamedTuple):
-    """The answer to a request: what is granted, and the limits that the guard has set, by budget.
-
-    A budget without a limit, and one of which the store knows a newer request, has no entry in `granted`.
-    """
-
-    granted: Sequence[Granted]
-    limits: Mapping[str, int]
-
-
-def ask(store: Transacting, holder: str, number: int, asks: Sequence[Ask], *, now: float) -> Grants:
+def ask(store: Transacting, holder: str, number: int, asks: Sequence[SliceRequest], *, now: float) -> Slices:
     """Note what the process `holder` has spent, and grant its next slices. Raises StoreError.
 
     `number` grows with each request of a holder, `now` is the store's time. A request may be sent twice.
     """
-    found: list[Grants] = []
+    found: list[Slices] = []
 
     def work(connection: Statements) -> None:
         found.append(_grant(connection, holder, number, asks, now))
@@ -72,13 +37,13 @@ def read_limits(store: DirectStore) -> Mapping[str, int]:
     return dict(store.read(_statements(store.dialect).limits))
 
 
-def _grant(connection: Statements, holder: str, number: int, asks: Sequence[Ask], now: float) -> Grants:
+def _grant(connection: Statements, holder: str, number: int, asks: Sequence[SliceRequest], now: float) -> Slices:
     sql = _statements(connection.dialect.name)
     # The update is the lock: PostgreSQL locks the row, and SQLite has one writer.
     connection.exec_driver_sql(sql.make_lock, [(REVISION,)])
     connection.exec_driver_sql(sql.lock, [(REVISION,)])
     limits: dict[str, int] = {row[0]: row[1] for row in connection.exec_driver_sql(sql.limits, ()).fetchall()}
-    grants: list[Granted] = []
+    grants: list[Slice] = []
     for each in asks:
         limit = smaller_limit(each.limit, limits.get(each.budget))
         key = (each.day, each.budget, holder)
@@ -97,8 +62,8 @@ def _grant(connection: Statements, holder: str, number: int, asks: Sequence[Ask]
             "unpriced": each.unpriced, "limit_nusd": limit, "number": number, "asked_at": 0.0 if each.is_last else now,
         }  # fmt: skip
         prepare(SLICE, [row], "replace")(connection)
-        grants.append(Granted(each.day, each.budget, spent if each.is_last else next_slice.ceiling, limit))
-    return Grants(grants, limits)
+        grants.append(Slice(each.day, each.budget, spent if each.is_last else next_slice.ceiling, limit))
+    return Slices(grants, limits)
 
 
 class _Sql(NamedTuple):

@@ -4,10 +4,9 @@ import random
 
 import pytest
 
-from cheapdeep_ops.budgets import FREED_AFTER_S
+from cheapdeep_ops.budgets import FREED_AFTER_S, Slice, SliceRequest
 from cheapdeep_ops.store import slices
 from cheapdeep_ops.store.direct import DirectStore
-from cheapdeep_ops.store.slices import Ask, Granted
 from tests.stores import migrated
 
 NOW = 1_800_000_000.0
@@ -30,11 +29,11 @@ def store(either_url, tmp_path):
 
 def asked(store, holder, number=1, *, now=NOW, **ask):
     ask = {"day": DAY, "budget": "all", "spent": 0, "ceiling": 0, "limit": LIMIT, **ask}
-    return slices.ask(store, holder, number, [Ask(**ask)], now=now)
+    return slices.ask(store, holder, number, [SliceRequest(**ask)], now=now)
 
 
 def test_each_process_gets_a_share_of_what_is_left(store):
-    assert asked(store, "a").granted == [Granted(DAY, "all", LIMIT // 8, LIMIT)]
+    assert asked(store, "a").granted == [Slice(DAY, "all", LIMIT // 8, LIMIT)]
     second = asked(store, "b").granted[0].ceiling
     assert second == (LIMIT - LIMIT // 8) // 8
     # Days and budgets are apart.

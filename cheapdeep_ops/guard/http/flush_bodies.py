@@ -7,12 +7,11 @@ from typing import Annotated, Any, Final, NamedTuple, NotRequired, Required
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic does not read that of `typing` before Python 3.12
 
-from cheapdeep_ops.budgets import BudgetName
+from cheapdeep_ops.budgets import BudgetName, SliceRequest
 from cheapdeep_ops.call_counters import Counters
 from cheapdeep_ops.recorder.wire import BodyError
 from cheapdeep_ops.store.recording import Heartbeat, Rejected, Rows
 from cheapdeep_ops.store.senders import Flush, Identity
-from cheapdeep_ops.store.slices import Ask
 from cheapdeep_ops.units import DAY_S
 from cheapdeep_ops.values import ALL_ROUTES, Name
 
@@ -265,7 +264,7 @@ class ReadAsks(NamedTuple):
 
     holder: str
     number: int
-    asks: list[Ask]
+    asks: list[SliceRequest]
 
 
 def read_asks(body: bytes, *, covers: Callable[[str], bool] = all_routes) -> ReadAsks:
@@ -281,7 +280,7 @@ def read_asks(body: bytes, *, covers: Callable[[str], bool] = all_routes) -> Rea
         except ValueError as error:
             raise BodyError(str(error)) from None
         if name.of != "route" or covers(name.name):
-            asks.append(Ask(**each))
+            asks.append(SliceRequest(**each))
     return ReadAsks(content["holder"], content["number"], asks)
 
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from cheapdeep_ops.access.tokens import Role, Token
+from cheapdeep_ops.budgets import Slices
 from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.http.access import Access
 from cheapdeep_ops.guard.http.feed import FleetSnapshot
@@ -215,7 +216,7 @@ def _grant_slices(store: DirectStore, body: bytes, now: float, *, covers: Covers
     if read.asks:
         grants = slices.ask(store, read.holder, read.number, read.asks, now=now)
     else:
-        grants = slices.Grants([], slices.read_limits(store))
+        grants = Slices([], slices.read_limits(store))
     return {"granted": grants.granted, "limits": grants.limits}
 
 
