@@ -166,7 +166,7 @@ class StoreDestination:
         self._fingerprint_key = self._fingerprint_key or fingerprint_key.fingerprint_key(self._store())
         return self._fingerprint_key
 
-    def ask_budgets(self, now: float, holder: str, number: int, asks: Sequence[SliceRequest]) -> Slices:
+    def ask_budgets(self, now: float, holder: str, number: int, asks: "Sequence[SliceRequest]") -> "Slices":
         """See `slices.ask`; a process without budgets only reads those that the guard has set."""
         from cheapdeep_ops.store import slices  # noqa: PLC0415 - see above
 
