@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from cheapdeep_ops.treatment import BY_NAME, DEFAULTS, FEATURES, Treatment, checked, read_changes, treatments
 from cheapdeep_ops.values import BypassCause
 
-NO_FEATURES = {BypassCause.CHEAP_REQUESTED, BypassCause.NO_TRIAGE_TIER, BypassCause.SHADOW}
-"""Causes that lie in the router's tiers, not in a request."""
+NO_FEATURES = {
+    BypassCause.CHEAP_REQUESTED,
+    BypassCause.DEEP_REQUESTED,
+    BypassCause.NO_TRIAGE_TIER,
+    BypassCause.SHADOW,
+    BypassCause.UNKNOWN_MODEL,
+}
+"""Causes that lie in the router's tiers or in what a gateway knows, not in a request."""
 
 
 def test_every_feature_has_one_row_with_a_sentence():
