@@ -155,8 +155,8 @@ class Catalogue:
     """The models that the API knows; a test may change them while the server runs."""
 
     def __init__(self, models: Iterable[SimulatedModel]) -> None:
-        self._models: Mapping[str, SimulatedModel] = {model.id: model for model in models}
-        self._served: Mapping[str, SimulatedModel] = self._models
+        self._first: Mapping[str, SimulatedModel] = {model.id: model for model in models}
+        self._served: Mapping[str, SimulatedModel] = self._first
 
     @property
     def by_id(self) -> Mapping[str, SimulatedModel]:
@@ -165,18 +165,17 @@ class Catalogue:
 
     def put(self, model: SimulatedModel) -> None:
         """Add a model, or replace one."""
-        # New mappings, because the server's thread may be iterating over the old ones.
-        self._models = {**self._models, model.id: model}
+        # A new mapping, because the server's thread may be iterating over the old one.
         self._served = {**self._served, model.id: model}
 
     def refuse(self, model: str, parameters: Iterable[Refused]) -> None:
-        """Let a model refuse more parameters, until `accept_all`. Raises KeyError if the model is unknown."""
+        """Let a model refuse more parameters, until `restore`. Raises KeyError if the model is unknown."""
         served = self._served[model]
         self._served = {**self._served, model: replace(served, refuses=served.refuses.union(parameters))}
 
-    def accept_all(self) -> None:
-        """Let the models refuse only what they refuse by themselves."""
-        self._served = self._models
+    def restore(self) -> None:
+        """Have the models of the beginning again, which refuse only what they refuse by themselves."""
+        self._served = self._first
 
     def page(self, lifecycles: Collection[str]) -> dict[str, object]:
         """Return the API's list of the models in these stages of their lifecycle."""

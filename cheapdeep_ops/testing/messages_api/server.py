@@ -117,7 +117,7 @@ class SimulatedAnthropic(SimulatedServer):
         self._simulation.script.set_standing(reply, model)
 
     def clear(self) -> None:
-        """Remove received requests, batches, files, cached prompts, keys, and all scripted replies and refusals."""
+        """Remove received requests, batches, files, cached prompts, keys, models of `put_model`, replies and refusals."""
         self.requests.clear()
         self.streams.clear()
         self._batches.clear()
@@ -125,7 +125,7 @@ class SimulatedAnthropic(SimulatedServer):
         self.keys = None
         self.batch_faults.clear()
         self._simulation.script.clear()
-        self._catalogue.accept_all()
+        self._catalogue.restore()
         self._responses.cache.clear()
 
     def put_model(self, model: SimulatedModel) -> None:
