@@ -117,7 +117,7 @@ class SimulatedAnthropic(SimulatedServer):
         self._simulation.script.set_standing(reply, model)
 
     def clear(self) -> None:
-        """Remove received requests, batches, files, cached prompts, keys, models of `put_model`, replies and refusals."""
+        """Remove received requests, batches, files, prompts, keys, models of `put_model`, replies and refusals."""
         self.requests.clear()
         self.streams.clear()
         self._batches.clear()
