@@ -74,7 +74,7 @@ class Messages:
             exchange.headers = caller.headers
         if params is None and caller is not None and caller.token is not None:
             # What cannot be read cannot be counted in a budget either, so it is not sent with the inner key.
-            await exchange.refuse(400, "invalid_request_error", "The body is no JSON object with a model.")
+            await exchange.refuse(400, "invalid_request_error", "The body is no JSON object with the name of a model.")
             return
         # The API explains best what is wrong with a request.
         if caller is None or params is None:
