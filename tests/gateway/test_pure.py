@@ -66,9 +66,25 @@ def test_blocks_of_all_kinds_add_up():
     assert (message["stop_reason"], message["usage"]["output_tokens"]) == ("tool_use", 12)
 
 
-def test_a_stream_that_breaks_off_is_no_message():
-    with pytest.raises(ValueError, match="no end"):
-        as_whole(streamed(b"".join(event_stream({**MESSAGE, "content": []})).rpartition(b"event:")[0]))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"".join(event_stream({**MESSAGE, "content": []})).rpartition(b"event:")[0],
+        b'data: {"type": "content_block_delta", "index": 0, "delta": {}}\n\n',
+        b"data: [1]\n\n",
+        b"data: {\n\n",
+    ],
+    ids=["broken off", "no block", "no object", "no JSON"],
+)
+def test_a_stream_without_a_whole_message_is_a_fault_of_the_api(content):
+    with pytest.raises(httpx2.RemoteProtocolError, match="not in the API's format"):
+        as_whole(streamed(content))
+
+
+def test_an_event_that_cannot_be_read_hides_no_figures_of_those_behind_it():
+    progress = PassedStream()
+    progress.take(b"data: {\n\n" + b"".join(event_stream({**MESSAGE, "content": []})))
+    assert progress.reply().usage.output_tokens == 9
 
 
 @pytest.mark.thorough
@@ -112,7 +128,13 @@ def test_a_body_sets_no_option_of_the_client(fields):
     assert params.get("extra_body", {}) == fields
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"model": 3}', b'{"messages": []}', b'"\\ud800"'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[1]", b'{"model": 3}', b'{"messages": []}', b'"\\ud800"', b'{"model": "claude\\u0000"}',
+        b'{"model": "%s"}' % (b"a" * 301),
+    ],
+)  # fmt: skip
 def test_what_the_api_refuses_has_no_arguments(body):
     assert params_of(body) is None
 
