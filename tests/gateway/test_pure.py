@@ -14,7 +14,9 @@ from cheapdeep_ops.claude.wire_requests import params_of
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.events import error_event, part_bytes
+from cheapdeep_ops.gateway.exchange import Exchange
 from cheapdeep_ops.gateway.headers import call_options, of_triage, to_caller, to_upstream
+from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.listening import listen
 from cheapdeep_ops.testing.messages_api.wire import event_stream
 from cheapdeep_ops.values import Decision
@@ -154,6 +156,17 @@ def test_headers_of_one_connection_and_of_the_gateway_do_not_pass():
         (b"set-cookie", b"b=2"),
     ]
     assert of_triage([*own, *kept]) == {"x-api-key": "k", "anthropic-beta": "a, b"}
+
+
+async def test_a_body_in_chunks_is_sent_without_the_length_that_its_caller_states():
+    scope = {"method": "POST", "raw_path": b"/v1/files", "query_string": b""}
+    chunked = {**scope, "headers": [(b"transfer-encoding", b"chunked"), (b"content-length", b"3")]}
+    async with httpx2.AsyncClient() as http:
+        upstream = Upstream(http, "http://api")
+        request = upstream.request(Exchange(chunked, None, None))
+        assert "content-length" not in request.headers
+        known = upstream.request(Exchange({**scope, "headers": [(b"content-length", b"3")]}, None, None))
+        assert known.headers["content-length"] == "3"
 
 
 def test_what_a_caller_says_of_a_call():
