@@ -45,7 +45,7 @@ _ALL_HELD: Final = 0.9
 LASTS_S: Final = 600.0
 """How long after its last answer a process may spend its slice, in seconds."""
 
-FREED_AFTER_S: Final = 660.0
+FREED_AFTER_S: Final = LASTS_S + 60.0
 """How long after a process last asked the store grants its slice to others: longer, because clocks differ."""
 
 charged_key: Final[ContextVar[str]] = ContextVar("charged_key", default="")
@@ -217,4 +217,5 @@ def limits_of(
 ) -> Mapping[str, int]:
     """The limits of one owner by the budget's name, in billionths of a dollar; without those that are not set."""
     pairs: tuple[tuple[Kind, float | None], ...] = (("all", usd_per_day), ("deep", deep_usd_per_day))
-    return {str(BudgetName(kind, of, name)): nusd(usd) for kind, usd in pairs if usd is not None}
+    # At least the smallest amount, because shares are of the limit.
+    return {str(BudgetName(kind, of, name)): max(nusd(usd), 1) for kind, usd in pairs if usd is not None}

@@ -346,6 +346,58 @@ def test_a_revoked_keys_spend_is_told_once_more():
     assert made.asks()[1] == []
 
 
+def test_a_key_that_is_made_anew_goes_on_from_what_it_has_spent():
+    made = Spending({}, at_budget="refuse", now=lambda: NOW)
+    made.limit_keys({"mobile": (1.0, None)})
+    made.spend("a", "mobile", usd=0.25)
+    made.limit_keys({})
+    made.limit_keys({"mobile": (1.0, None)})
+    made.spend("a", "mobile", usd=0.5)
+    assert made.asks()[1][-1].spent == nusd(0.75)
+
+
+def test_a_key_that_is_revoked_while_a_request_is_on_its_way_is_told_by_the_next_one():
+    made = Spending({"all": nusd(1)}, at_budget="refuse", now=lambda: NOW)
+    made.limit_keys({"mobile": (1.0, None)})
+    made.spend("a", "mobile", usd=0.25)
+    made.asks()
+    made.limit_keys({})
+    made.note(Slices([], {}))
+    assert ("all key mobile", nusd(0.25), True) in [(each.budget, each.spent, each.is_last) for each in made.asks()[1]]
+
+
+def test_a_slice_that_is_given_back_stops_no_call_that_comes_meanwhile():
+    at = [100.0]
+    made = Spending({}, at_budget="refuse", now=lambda: NOW, monotonic=lambda: at[0])
+    made.limit_keys({"mobile": (1.0, None)})
+    made.spend("a", "mobile", usd=0.1)
+    (ask,) = made.asks()[1]
+    made.note(Slices([Slice(ask.day, ask.budget, nusd(0.2), nusd(1))], {}))
+    at[0] += 61
+    (last,) = made.asks()[1]
+    assert last.is_last
+    made.require("a", "mobile", is_deep=False)
+    made.note(Slices([Slice(last.day, last.budget, last.spent, nusd(1))], {}))
+    made.require("a", "mobile", is_deep=False)
+
+
+def test_many_keys_have_their_turns_within_five_seconds_and_those_with_little_left_first():
+    at = [100.0]
+    made = Spending({}, at_budget="refuse", now=lambda: NOW, monotonic=lambda: at[0])
+    names = [f"key {number}" for number in range(1_000)]
+    made.limit_keys(dict.fromkeys(names, (1.0, None)))
+    for name in names:
+        made.spend("a", name, usd=0.0)
+    for _ in range(2):
+        asked = made.asks()[1]
+        made.note(Slices([Slice(each.day, each.budget, nusd(0.1), nusd(1)) for each in asked], {}))
+    assert made.due_in_s == pytest.approx(2.5)
+    assert {each.budget for each in made.asks()[1]}.isdisjoint(each.budget for each in asked)
+    low = asked[-1].budget
+    made.spend("a", low.removeprefix("all key "), usd=0.09)
+    assert made.asks()[1][0].budget == low
+
+
 def test_a_request_that_fails_is_sent_again_soon():
     at = [100.0]
     made = Spending({"all": 1000}, monotonic=lambda: at[0])

@@ -119,6 +119,7 @@ def test_limits_have_names_and_are_whole_billionths_of_a_dollar():
         "all route a b": 1_000_000_000,
         "deep route a b": 100_000_000,
     }
+    assert limits_of(usd_per_day=1e-12, deep_usd_per_day=None) == {"all": 1}
     assert (smaller_limit(None, 3, 2), smaller_limit(None, None)) == (2, None)
 
 

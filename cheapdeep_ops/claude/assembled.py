@@ -25,21 +25,13 @@ _APPENDED: Final = {"text_delta": "text", "thinking_delta": "thinking", "signatu
 def as_whole(response: httpx2.Response) -> httpx2.Response:
     """The response that a request without `stream` would have got; that of the stream `response` was read.
 
-    An error event becomes a response with the status of the error. Raises ValueError if the stream is not in the API's
-    format, or has broken off.
+    An error event becomes a response with the status of the error. Raises httpx2.RemoteProtocolError if the stream is
+    not in the API's format, or has broken off.
     """
-    status, body = 200, None
-    message: dict[str, Any] = {}
-    for event in _events(response.content):
-        if event["type"] == "error":
-            status, body = _STATUSES.get(event["error"]["type"], 500), event
-            break
-        if event["type"] == "message_stop":
-            body = message
-        else:
-            message = _with_event(message, event)
-    if body is None:
-        raise ValueError("the stream has no end")
+    try:
+        status, body = _status_and_body(response.content)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise httpx2.RemoteProtocolError(f"the stream is not in the API's format: {error!r}") from error
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_THE_STREAM]
     return httpx2.Response(
         status,
@@ -47,6 +39,18 @@ def as_whole(response: httpx2.Response) -> httpx2.Response:
         content=to_json(body),
         request=response.request,
     )
+
+
+def _status_and_body(content: bytes) -> tuple[int, dict[str, Any]]:
+    """Those of the whole response. Raises other errors than ValueError too if the events lack their fields."""
+    message: dict[str, Any] = {}
+    for event in _events(content):
+        if event["type"] == "error":
+            return _STATUSES.get(event["error"]["type"], 500), event
+        if event["type"] == "message_stop":
+            return 200, message
+        message = _with_event(message, event)
+    raise ValueError("it has no end")
 
 
 def _events(content: bytes) -> Iterator[dict[str, Any]]:

@@ -72,22 +72,27 @@ class PassedStream:
 
     def take(self, chunk: Any) -> tuple[Any, ...]:
         """Count the events in a chunk and return it unchanged; never raises."""
-        if not self._is_lost:
+        for event in self._events(chunk):
             try:
-                self._count(chunk)
+                self._count(event)
             except Exception:  # noqa: BLE001 - the caller gets the bytes, whatever they are
                 _log.debug("an event of a stream cannot be read", exc_info=True)
         return (chunk,)
 
-    def _count(self, chunk: bytes) -> None:
+    def _events(self, chunk: bytes) -> list[bytes]:
+        """The events that end in this chunk."""
+        if self._is_lost:
+            return []
         # A server may end lines by CR LF.
         *events, self._rest = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
         if len(self._rest) > _LARGEST_EVENT:
             self._is_lost, self._rest = True, b""
-        for event in events:
-            for line in event.split(b"\n"):
-                if line.startswith(b"data:"):
-                    self._take(from_json(line[5:]))
+        return events
+
+    def _count(self, event: bytes) -> None:
+        for line in event.split(b"\n"):
+            if line.startswith(b"data:"):
+                self._take(from_json(line[5:]))
 
     def _take(self, data: Any) -> None:
         if isinstance(data, dict) and data.get("type") == "error":

@@ -12,6 +12,9 @@ _ARGUMENTS: Final = frozenset(
 )  # fmt: skip
 """The fields of a body that have the names of arguments. Source: the reference of the Messages API."""
 
+_LONGEST_MODEL: Final = 300
+"""In characters. Names of models are remembered, so a caller's text in their place must not fill the memory."""
+
 
 def params_of(body: bytes) -> dict[str, Any] | None:
     """The arguments for the JSON object in `body`; None if it is no request of which a router could read anything.
@@ -23,8 +26,8 @@ def params_of(body: bytes) -> dict[str, Any] | None:
         fields = from_json(body)
     except ValueError:
         return None
-    # Without a model, the API refuses the request; a router would choose one.
-    if not isinstance(fields, dict) or not isinstance(fields.get("model"), str):
+    # Without the name of a model, the API refuses the request; a router would choose one.
+    if not isinstance(fields, dict) or not _is_model(fields.get("model")):
         return None
     params = {name: value for name, value in fields.items() if name in _ARGUMENTS}
     others = {name: value for name, value in fields.items() if name not in _ARGUMENTS}
@@ -33,3 +36,7 @@ def params_of(body: bytes) -> dict[str, Any] | None:
     if others:
         params["extra_body"] = others
     return params
+
+
+def _is_model(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _LONGEST_MODEL and name.isprintable()

@@ -37,12 +37,8 @@ class Forwarding:
                 await exchange.refuse(403, "permission_error", "This path is not open to this key.")
                 return
             exchange.headers = caller.headers
-        request = self._upstream.request(exchange)
-        if exchange.has_body:  # which is read while it is sent
-            await self._upstream.pass_on(exchange, request)
-            return
         async with exchange.ends_with_caller():
-            await self._upstream.pass_on(exchange, request)
+            await self._upstream.pass_on(exchange, self._upstream.request(exchange))
 
 
 def make_app(

@@ -37,7 +37,11 @@ class Exchange:
             value_of(self.headers, b"transfer-encoding")
         )
         self.has_begun = False
+        self.caller_has_gone = False
         self._has_ended = False
+        self._body_is_read = asyncio.Event()
+        if not self.has_body:
+            self._body_is_read.set()
 
     async def body(self) -> bytes:
         """The whole body. Raises TooLargeError, CallerGoneError."""
@@ -54,34 +58,38 @@ class Exchange:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
+                self.caller_has_gone = True
                 raise CallerGoneError
             if part := message.get("body", b""):
                 yield part
             if not message.get("more_body", False):
+                self._body_is_read.set()
                 return
 
     @asynccontextmanager
     async def ends_with_caller(self) -> AsyncIterator[None]:
         """Inside, the work is cancelled when the caller goes away; the block ends quietly then.
 
-        It does so too when the server breaks off what takes too long at its end. The body must be read before.
+        It does so too when the server breaks off what takes too long at its end. While the body is read, the reader
+        learns that the caller goes away (CallerGoneError).
         """
-        work, is_gone = asyncio.current_task(), False
+        work = asyncio.current_task()
 
         async def watch() -> None:
-            nonlocal is_gone
+            # A message has one receiver.
+            await self._body_is_read.wait()
             while (await self._receive())["type"] != "http.disconnect":
                 pass
             # The server says this too when the response has ended.
             if not self._has_ended and work is not None:
-                is_gone = True
+                self.caller_has_gone = True
                 work.cancel()
 
         watching = asyncio.create_task(watch())
         try:
             yield
         except asyncio.CancelledError:
-            if is_gone and work is not None:
+            if self.caller_has_gone and work is not None:
                 work.uncancel()
             else:
                 _log.warning("a response is broken off, because the gateway ends")

@@ -54,6 +54,10 @@ class Messages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         exchange = Exchange(scope, receive, send)
+        caller = self._callers.of(exchange.headers)
+        if isinstance(caller, Refused):  # before a large body fills the memory
+            await exchange.refuse(*caller)
+            return
         try:
             body = await exchange.body()
         except TooLargeError:
@@ -63,18 +67,15 @@ class Messages:
             return
         async with exchange.ends_with_caller():
             with continued_trace(exchange.headers):
-                await self._answer(exchange, body)
+                await self._answer(exchange, caller, body)
 
-    async def _answer(self, exchange: Exchange, body: bytes) -> None:
-        caller, params = self._callers.of(exchange.headers), params_of(body)
-        if isinstance(caller, Refused):
-            await exchange.refuse(*caller)
-            return
+    async def _answer(self, exchange: Exchange, caller: Caller | None, body: bytes) -> None:
+        params = params_of(body)
         if caller is not None:
             exchange.headers = caller.headers
         if params is None and caller is not None and caller.token is not None:
             # What cannot be read cannot be counted in a budget either, so it is not sent with the inner key.
-            await exchange.refuse(400, "invalid_request_error", "The body is no JSON object with a model.")
+            await exchange.refuse(400, "invalid_request_error", "The body is no JSON object with the name of a model.")
             return
         # The API explains best what is wrong with a request.
         if caller is None or params is None:

@@ -29,7 +29,9 @@ class Upstream:
         headers = to_upstream(exchange.headers)
         if not exchange.has_body:
             return self._request(exchange, headers, content=b"")
-        if length := value_of(exchange.headers, b"content-length"):
+        length = value_of(exchange.headers, b"content-length")
+        # Of a body in chunks it says nothing (RFC 9112, section 6.3), and the API would read it otherwise.
+        if length and not value_of(exchange.headers, b"transfer-encoding"):
             headers.append((b"content-length", length))
         return self._request(exchange, headers, content=exchange.body_parts())
 
@@ -50,7 +52,9 @@ class Upstream:
         except CallerGoneError:
             return
         except httpx2.HTTPError as error:
-            await refuse_unreachable(exchange, error)
+            # A transport may tell so that the body has no end.
+            if not exchange.caller_has_gone:
+                await refuse_unreachable(exchange, error)
             return
         try:
             await exchange.begin(response.status_code, to_caller(response.headers.raw))

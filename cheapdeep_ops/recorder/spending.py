@@ -48,7 +48,6 @@ _AWAY_S: Final = 1.0
 _FIRST_ANSWER_S: Final = 5.0
 """How long calls go on before the first answer about a budget; after that, a missing answer counts as no slice."""
 
-
 _REST_S: Final = 60.0
 """How long after its last call the budget of a route or a key gives its slice back."""
 
@@ -77,7 +76,7 @@ class Account:
     """Whether the thread was woken because the slice is nearly spent."""
     active_at: float = 0.0
     number: int = 0
-    """That of the last request about it."""
+    """That of the last request about it that asked for a slice."""
 
     def is_used(self, now: float) -> bool:
         """Whether this process may start no further call: its slice is spent, or the store was away for too long."""
@@ -87,14 +86,23 @@ class Account:
         """Whether it gives its slice back: no call has counted in it for a while. One that is used up stays known."""
         return bool(self.name.of) and self.spent < self.ceiling and now - self.active_at > _REST_S
 
+    @property
+    def turn(self) -> tuple[bool, int]:
+        """Its place in a request with room for some of the accounts: those that are nearly spent come first."""
+        return not (self.has_asked and self.slice_nusd), self.number
+
 
 @dataclass(slots=True)
 class _Request:
-    """What was sent last: its number, when (monotonic clock), and the accounts whose days are over."""
+    """What was sent last: its number, and when (monotonic clock).
+
+    `over` has the last word about accounts that have ended, of which the first `over_sent` were sent.
+    """
 
     number: int = 0
     at: float = float("-inf")
     over: list[SliceRequest] = field(default_factory=list)
+    over_sent: int = 0
 
 
 class Spending:
@@ -130,6 +138,8 @@ class Spending:
         self._keys: dict[str, int] = {}
         self._guards: Mapping[str, int] = {}
         self._accounts: dict[BudgetName, Account] = {}
+        self._ended: dict[BudgetName, Account] = {}
+        """The accounts of this day whose limits were taken away."""
         self.restart()
 
     def restart(self) -> None:
@@ -139,7 +149,7 @@ class Spending:
         self.holder = secrets.token_hex(16)
         self._request = _Request()
         self._due_at = float("-inf")
-        self._accounts = {}
+        self._accounts, self._ended = {}, {}
         self._renew()
 
     # What calls do
@@ -248,7 +258,8 @@ class Spending:
         now = self._monotonic()
         if now < self._request.at + _SOONEST_S:
             return False
-        return now >= self._due_at or any(day_of(self._now()) != each.day for each in self._accounts.values())
+        today = day_of(self._now())
+        return now >= self._due_at or any(each.day != today for each in self._accounts.values())
 
     @property
     def due_in_s(self) -> float:
@@ -266,10 +277,11 @@ class Spending:
                 self._accounts[each.name] = self._account(each.name, today)
             self._request.number += 1
             now = self._request.at = self._monotonic()
-            asked = sorted((each for each in self._accounts.values() if each.is_asked), key=_number_of)
+            asked = sorted((each for each in self._accounts.values() if each.is_asked), key=attrgetter("turn"))
             self._due_at = now + (ASK_EVERY_S if asked else _LOOK_EVERY_S)
             if len(asked) > _MOST:
-                self._due_at, asked = now, asked[:_MOST]
+                # So that each of them has its turn within the interval.
+                self._due_at, asked = now + ASK_EVERY_S * _MOST / len(asked), asked[:_MOST]
             said = []
             for account in asked:
                 account.number = self._request.number
@@ -278,18 +290,23 @@ class Spending:
                 if ends:
                     # The store frees the slice sooner or later; this process spends no more of it from here on.
                     account.is_asked, account.is_known, account.ceiling = False, False, account.spent
+                    # A call may have it asked about again before the answer comes, which grants nothing.
+                    account.number = 0
+            self._request.over_sent = len(self._request.over)
             return self._request.number, [*self._request.over, *said]
 
     def note(self, grants: Slices) -> None:
         """Take the answer to the last request."""
         with self._lock:
-            self._request.over = []
+            # Others may have ended since it was sent.
+            del self._request.over[: self._request.over_sent]
+            self._request.over_sent = 0
             if grants.limits != self._guards:
                 self._guards = dict(grants.limits)
                 self._renew()
             for each in grants.granted:
                 account = self._accounts.get(BudgetName.read(each.budget))
-                if account is None or account.day != each.day or not account.is_asked:
+                if account is None or account.day != each.day or account.number != self._request.number:
                     continue
                 account.ceiling, account.limit = each.ceiling, each.limit
                 account.slice_nusd = max(each.ceiling - account.spent, 0)
@@ -316,7 +333,9 @@ class Spending:
         """Make accounts for new budgets, and forget those without a limit."""
         today = day_of(self._now())
         wanted = {BudgetName.read(text) for text in (*self._own, *self._keys, *self._guards)}
-        self._give_up([each for name, each in self._accounts.items() if each.is_asked and name not in wanted])
+        ended = {name: each for name, each in self._accounts.items() if name not in wanted}
+        self._give_up(each for each in ended.values() if each.is_asked)
+        self._ended = {name: each for name, each in (self._ended | ended).items() if each.day == today}
         # A new mapping, because calls read it without the lock.
         self._accounts = {name: self._accounts.get(name) or self._account(name, today) for name in sorted(wanted)}
         for name, account in self._accounts.items():
@@ -332,13 +351,16 @@ class Spending:
         account = Account(name=name, day=day, own_limit=self._own_limit(name), is_asked=not name.of)
         if account.is_asked:
             account.valid_until = self._monotonic() + _FIRST_ANSWER_S
+        # A limit that is set again, as for a key that was made anew: the store goes on from what it was told before.
+        before = self._ended.pop(name, None)
+        if before is not None and before.day == day:
+            account.spent, account.unpriced, account.ceiling = before.spent, before.unpriced, before.spent
         return account
 
     def _own_limit(self, name: BudgetName) -> int | None:
         return smaller_limit(self._own.get(str(name)), self._keys.get(str(name)))
 
 
-_number_of: Final = attrgetter("number")
 _ALL: Final[tuple[Kind, ...]] = ("all",)
 _KINDS: Final[tuple[Kind, ...]] = ("all", "deep")
 

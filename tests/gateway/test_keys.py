@@ -1,6 +1,7 @@
 """Keys of the gateway: callers have these, and the key of the API stays inside."""
 
 import os
+import socket
 import time
 
 import httpx2
@@ -77,6 +78,14 @@ def test_without_a_key_of_the_gateway_nothing_is_sent(gateway, api):
             assert kind_of(response) == (401, "authentication_error")
     assert kind_of(gateway.post(asked(), key=READER)) == (403, "permission_error")
     assert not api.requests
+
+
+def test_a_wrong_key_is_refused_before_its_body_is_read(gateway):
+    url = httpx2.URL(gateway.url)
+    head = b"POST /v1/messages HTTP/1.1\r\nhost: g\r\nx-api-key: wrong\r\ncontent-length: 9000000\r\n\r\n"
+    with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(head)
+        assert connection.recv(12) == b"HTTP/1.1 401"
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"messages": []}', b'{"model": "claude-opus-4-7", "x": "\\ud800"}'])

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -17,6 +19,7 @@ from cheapdeep_ops.store.tables.row import table_of
 from cheapdeep_ops.testing import Reply, SimulatedAnthropic
 from tests.gateways import HAIKU, KEY, OPUS, QUESTION, Served, asked, events_of, serving
 from tests.patience import PATIENCE_S
+from tests.raw_server import STREAM, RawServer, talking
 
 ANSWER = "Under Settings: »Reset« \\ then wait.\n"
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
@@ -264,6 +267,32 @@ def test_a_caller_that_goes_away_ends_the_call_upstream(gateway, api, fields):
     assert api.streams[-1].sent < 100
     facts = f"/v1/cheapdeep/calls/{call}"
     until(lambda: gateway.http.get(facts, headers={"x-api-key": KEY}).status_code == 200)
+
+
+@pytest.mark.thorough
+def test_a_caller_that_goes_away_ends_any_other_request_upstream_too(tmp_path):
+    has_ended = threading.Event()
+
+    def talk(server: RawServer, connection: socket.socket) -> None:
+        server.read(connection)
+        connection.sendall(STREAM)
+        assert connection.recv(1) == b""
+        has_ended.set()
+
+    with talking(talk) as server, serving(server.url, f"sqlite:///{tmp_path}/store.db") as gateway:
+        with gateway.http.stream("POST", "/v1/of_tomorrow", json=asked(), headers=HEADERS) as response:
+            next(response.iter_bytes())
+        assert has_ended.wait(PATIENCE_S)
+
+
+@pytest.mark.thorough
+def test_a_caller_that_goes_away_within_its_request_is_no_fault_of_the_api(gateway, api, caplog):
+    url = httpx2.URL(gateway.url)
+    head = b"POST /v1/files HTTP/1.1\r\nhost: g\r\nx-api-key: k\r\ncontent-length: 90000\r\n\r\n"
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(head + b"a" * 40_000)
+    assert gateway.http.get("/v1/models", headers=HEADERS).status_code == 200
+    assert not [record for record in caplog.records if "did not answer" in record.getMessage()]
 
 
 @pytest.mark.thorough

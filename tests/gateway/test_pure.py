@@ -14,7 +14,9 @@ from cheapdeep_ops.claude.wire_requests import params_of
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.events import error_event, part_bytes
+from cheapdeep_ops.gateway.exchange import Exchange
 from cheapdeep_ops.gateway.headers import call_options, of_triage, to_caller, to_upstream
+from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.listening import listen
 from cheapdeep_ops.testing.messages_api.wire import event_stream
 from cheapdeep_ops.values import Decision
@@ -66,9 +68,25 @@ def test_blocks_of_all_kinds_add_up():
     assert (message["stop_reason"], message["usage"]["output_tokens"]) == ("tool_use", 12)
 
 
-def test_a_stream_that_breaks_off_is_no_message():
-    with pytest.raises(ValueError, match="no end"):
-        as_whole(streamed(b"".join(event_stream({**MESSAGE, "content": []})).rpartition(b"event:")[0]))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"".join(event_stream({**MESSAGE, "content": []})).rpartition(b"event:")[0],
+        b'data: {"type": "content_block_delta", "index": 0, "delta": {}}\n\n',
+        b"data: [1]\n\n",
+        b"data: {\n\n",
+    ],
+    ids=["broken off", "no block", "no object", "no JSON"],
+)
+def test_a_stream_without_a_whole_message_is_a_fault_of_the_api(content):
+    with pytest.raises(httpx2.RemoteProtocolError, match="not in the API's format"):
+        as_whole(streamed(content))
+
+
+def test_an_event_that_cannot_be_read_hides_no_figures_of_those_behind_it():
+    progress = PassedStream()
+    progress.take(b"data: {\n\n" + b"".join(event_stream({**MESSAGE, "content": []})))
+    assert progress.reply().usage.output_tokens == 9
 
 
 @pytest.mark.thorough
@@ -112,7 +130,13 @@ def test_a_body_sets_no_option_of_the_client(fields):
     assert params.get("extra_body", {}) == fields
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"model": 3}', b'{"messages": []}', b'"\\ud800"'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[1]", b'{"model": 3}', b'{"messages": []}', b'"\\ud800"', b'{"model": "claude\\u0000"}',
+        b'{"model": "%s"}' % (b"a" * 301),
+    ],
+)  # fmt: skip
 def test_what_the_api_refuses_has_no_arguments(body):
     assert params_of(body) is None
 
@@ -132,6 +156,17 @@ def test_headers_of_one_connection_and_of_the_gateway_do_not_pass():
         (b"set-cookie", b"b=2"),
     ]
     assert of_triage([*own, *kept]) == {"x-api-key": "k", "anthropic-beta": "a, b"}
+
+
+async def test_a_body_in_chunks_is_sent_without_the_length_that_its_caller_states():
+    scope = {"method": "POST", "raw_path": b"/v1/files", "query_string": b""}
+    chunked = {**scope, "headers": [(b"transfer-encoding", b"chunked"), (b"content-length", b"3")]}
+    async with httpx2.AsyncClient() as http:
+        upstream = Upstream(http, "http://api")
+        request = upstream.request(Exchange(chunked, None, None))
+        assert "content-length" not in request.headers
+        known = upstream.request(Exchange({**scope, "headers": [(b"content-length", b"3")]}, None, None))
+        assert known.headers["content-length"] == "3"
 
 
 def test_what_a_caller_says_of_a_call():
