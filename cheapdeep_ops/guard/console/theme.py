@@ -4,18 +4,23 @@ from typing import Final
 
 from nicegui import ui
 
+from cheapdeep_ops.guard.pictures.colours import ACTUAL, BASE, WRONG
+
 PALETTE: Final = {"primary": "#1d5c96", "positive": "#1b6b2f", "negative": "#b3261e", "warning": "#8a5300"}
 """Quasar's colours; dark enough for white text: a contrast of at least 6:1."""
 
-BLUE: Final = "#3b82c4"
+BLUE: Final = ACTUAL
 GREY: Final = "#78838e"
-ORANGE: Final = "#d97706"
-RED: Final = "#d64545"
+ORANGE: Final = BASE
+RED: Final = WRONG
 """The colours of charts, which are legible on the white and on the dark page."""
 
 FAINT_LINES: Final = "rgba(120, 131, 142, 0.25)"
-BAND: Final = "rgba(214, 69, 69, 0.18)"
-"""The area of an interval, and of an incident."""
+BAND_OPACITY: Final = 0.25
+"""Of the area of an interval, which has the colour of its line."""
+
+INCIDENT_OPACITY: Final = 0.2
+"""Of the area of an incident."""
 
 _STYLE: Final = """
 body {
