@@ -152,9 +152,9 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     assert "Threshold 0.8 \u2192 0.9" in titles
     assert "Said: started" in titles
     with town.store.reading() as connection:
-        entries = timeline(story(connection, 1))
-    assert titles == [each.title for each in entries]
         told = story(connection, 1)
+    entries = timeline(told)
+    assert titles == [each.title for each in entries]
     assert [each.at for each in entries] == sorted((each.at for each in entries), reverse=True)
     # With threads, the store has each message and the reply that repeats it.
     replies = [{**each, "payload": {**each["payload"], "in_thread": True}} for each in told["messages"]]

@@ -22,7 +22,9 @@ BAND_OPACITY: Final = 0.25
 INCIDENT_OPACITY: Final = 0.2
 """Of the area of an incident."""
 
-_STYLE: Final = """
+_STYLE: Final = (
+    f"body {{ --base: {BASE}; }}\n"
+    """
 body {
   --ink: #1c2733; --faint: #56616d; --line: #d3dae1; --page: #f2f4f7; --surface: #ffffff; --link: #1d5c96;
   --good: #1b6b2f; --bad: #b3261e; --bar: #3b82c4;
@@ -61,6 +63,7 @@ body.body--dark {
 .q-timeline__content { padding-bottom: 12px; gap: 0; }
 .share { min-width: 8.5rem; }
 .share .q-linear-progress { color: var(--bar); }
+.share .is-base { color: var(--base); }
 .share .is-over { color: var(--bad); }
 .live { border: 1px solid var(--line); border-radius: 999px; padding: 2px 10px; white-space: nowrap; }
 .live::before { content: "\\25CF"; margin-right: 6px; color: var(--good); }
@@ -89,6 +92,7 @@ body:has(.live.is-stale:not(.hidden)) .fades { filter: grayscale(1); }
   .q-card, .q-table__container { break-inside: avoid; }
 }
 """
+)
 
 
 def dress() -> None:
