@@ -30,7 +30,11 @@ export default {
   data: () => ({ tick_s: Date.now() / 1000 }),
   computed: {
     iso() { return new Date(this.at * 1000).toISOString(); },
-    utc() { return `${this.iso.slice(0, 19).replace("T", " ")} UTC`; },
+    utc() {
+      // Its name, for those who wonder which country's hours these are.
+      if (this.form === "zone") return new Intl.DateTimeFormat().resolvedOptions().timeZone;
+      return `${this.iso.slice(0, 19).replace("T", " ")} UTC`;
+    },
     passed() { return this.tick_s + ahead_s - this.at; },
     is_stale() { return this.form === "live" && this.passed > this.limit; },
     text() {

@@ -30,6 +30,8 @@ class Zone(Moment):
 
     def __init__(self, now: float) -> None:
         super().__init__(now)
+        # As true as the text of each time until the browser formats it.
+        self.set_text("Times: UTC")
         self.props["form"] = "zone"
 
 
