@@ -116,7 +116,9 @@ class Page:
 
     def click(self, name: str) -> None:
         """Press the button of this name."""
-        button = f"[...document.querySelectorAll('button')].find(each => each.innerText.trim() === {json.dumps(name)})"
+        # The name of an icon is a line of its own before it.
+        said = "each.innerText.trim().split('\\n').pop()"
+        button = f"[...document.querySelectorAll('button')].find(each => {said} === {json.dumps(name)})"
         self.wait(button)
         self.run(f"{button}.click()")
 

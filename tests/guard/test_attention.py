@@ -163,6 +163,8 @@ def test_an_acknowledged_incident_says_who_looks_after_it_until_its_end(town):
     assert found["acknowledged"] == {"author": "ann", "why": "on it", "at": town.clock()}
     town.look()
     assert town.inbox.kinds[-1] == "acknowledged"
+    # Its figures are still those of before.
+    assert town.inbox.payloads[-1]["measured_at"] == town.inbox.payloads[-2]["measured_at"]
     assert headline(town.inbox.payloads[-1]).startswith("EscalationStorm firing, acknowledged: ")
     assert asked not in details(town.inbox.payloads[-1])
     town.run(500, CALM)

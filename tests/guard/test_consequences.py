@@ -116,6 +116,8 @@ def test_a_storm_says_what_it_costs_and_its_end_what_it_has_cost(town):
     assert first["consequence"]["usual"]["rate"] == pytest.approx(0.2, abs=0.01)
     assert 0 < first["consequence"]["usd_per_hour"] <= 0.6 * 10 * 3_600 * 0.004 * 1.1
     assert details(first)[0].startswith("Cost: about $")
+    # What the raise costs is in it, and people are told.
+    assert "any raise included" in details(first)[0]
     assert last["consequence"]["extra_calls"] == pytest.approx(240 * 10 * 0.6, rel=0.15)
     assert last["consequence"]["usd"] == pytest.approx(240 * 10 * 0.6 * 0.004, rel=0.15)
     assert any(line.startswith("Lasted ") and line.endswith("were sent to the deep tier") for line in details(last))

@@ -139,6 +139,7 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     await user.should_see("acknowledge incident 1.")
     await user.should_see("Why")
     await user.should_see("0.9 on support; else 0.8")
+    await user.should_see("doubtful answers do not ship")
     (row,) = routes_of(user)
     assert (row["threshold"], row["base_over"]) == ("0.9, held by EscalationStorm", True)
     user = await visit("/incidents")
@@ -151,9 +152,24 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     assert "Threshold 0.8 \u2192 0.9" in titles
     assert "Said: started" in titles
     with town.store.reading() as connection:
-        entries = timeline(story(connection, 1))
+        told = story(connection, 1)
+    entries = timeline(told)
     assert titles == [each.title for each in entries]
     assert [each.at for each in entries] == sorted((each.at for each in entries), reverse=True)
+    # With threads, the store has each message and the reply that repeats it.
+    replies = [{**each, "payload": {**each["payload"], "in_thread": True}} for each in told["messages"]]
+    assert timeline({**told, "messages": [*told["messages"], *replies]}) == entries
+
+
+async def test_a_card_links_its_runbook(town, visit):
+    town.run(60, STORM)
+    user = await visit("/")
+    await user.should_see("Escalation storm on support")
+    await user.should_not_see("Runbook")
+    with town.store.reading() as connection:
+        (incident,) = incidents.incidents(connection)
+    linked = {**incident["announced"], "links": [["Console", "https://c"], ["Runbook", "https://r"]]}
+    assert incident_card({**incident, "announced": linked}).runbook == "https://r"
 
 
 async def test_figures_of_an_incident_are_those_of_now_and_not_those_of_its_message(town, visit):
@@ -530,6 +546,8 @@ async def test_a_person_acknowledges_an_incident_where_it_is_told(town, visit, p
     await user.should_see("Signed in as ann")
     user = await visit(path)
     await user.should_see("Not acknowledged")
+    (button,) = user.find(marker="acknowledge-incident-1").elements
+    assert "title" not in button.props
     user.find(marker="acknowledge-incident-1").click()
     await user.should_see("Acknowledge incident 1")
     user.find("Acknowledge it").click()
@@ -610,6 +628,8 @@ async def test_a_rules_file_that_has_gone_is_said_where_a_rule_would_be_silenced
 async def test_nothing_is_acknowledged_or_silenced_without_signing_in(town, visit):
     town.run(60, STORM)
     user = await visit("/", api_tokens=(SecretStr("s3same"),))
+    (button,) = user.find(marker="acknowledge-incident-1").elements
+    assert "asks for a token first" in button.props["title"]
     user.find(marker="acknowledge-incident-1").click()
     await user.should_see("Sign in")
     await user.should_not_see("Acknowledge it")

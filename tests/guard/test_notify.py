@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cheapdeep_ops.errors import DeliveryError, SettingsError
 from cheapdeep_ops.guard.formatting import duration, waiting_time, without_markup
 from cheapdeep_ops.guard.notify.log import LogSender
-from cheapdeep_ops.guard.notify.messages import details, explanation, headline, title
+from cheapdeep_ops.guard.notify.messages import details, done, explanation, figures, headline, title
 from cheapdeep_ops.guard.notify.sender import MessageRef
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender, make_sender
 from cheapdeep_ops.guard.notify.slack_blocks import escaped, rendered
@@ -122,20 +122,34 @@ def test_labels_never_grow_a_message_beyond_what_slack_takes():
 
 
 def test_a_card_says_what_where_since_when_how_much_and_what_was_done():
-    numbered = {**PAYLOAD, "incident_id": 12, "started_at": 1_772_447_400.0, "at": 1_772_447_460.0}
-    header, figures, said, context = rendered(numbered)[1]
+    numbered = {**PAYLOAD, "incident_id": 12, "started_at": 1_772_447_400.0, "measured_at": 1_772_447_460.0}
+    header, measured_ones, said, context = rendered(numbered)[1]
     assert header["text"]["text"] == "\N{LARGE RED CIRCLE} Escalation storm on support since 10:30 UTC"
-    assert [each["text"] for each in figures["fields"]] == [
-        "*Rate now, at base*\n42.0% (38.0% to 46.0%)", "*Limit*\n35.0%", "*Calls*\n512 in 5 min",
+    assert [each["text"] for each in measured_ones["fields"]] == [
+        "*Rate at base, 10:31 UTC*\n42.0% (38.0% to 46.0%)", "*Limit*\n35.0%", "*Calls*\n512 in 5 min",
     ]  # fmt: skip
     until = "until the base rate has been at the limit or below for 2 min"
-    assert said["text"]["text"] == f"*Done:* threshold raised from 0.8 to 0.9, {until}"
+    meant = "meanwhile more calls go to the deep tier, as intended: doubtful answers do not ship"
+    assert said["text"]["text"] == f"*Done:* threshold raised from 0.8 to 0.9, {until}; {meant}"
     began = "began <!date^1772447400^{date_short_pretty} {time}|2026-03-02 10:30:00 UTC>"
     measured = "figures of <!date^1772447460^{time}|2026-03-02 10:31:00 UTC>"
     assert [each["text"] for each in context["elements"]] == [
         f"Incident 12 \N{MIDDLE DOT} {began} \N{MIDDLE DOT} {measured}",
         "Incident 12 is not acknowledged: cheapdeep-ops alert ack 12 --why TEXT",
     ]
+
+
+def test_what_a_raise_means_is_said_while_it_lasts_and_only_then():
+    assert "deep tier" in done({**PAYLOAD, "threshold": "threshold stays at 0.9, held by EscalationStorm"})
+    for others in ("threshold 0.9 -> 0.8", "shadow mode: the threshold stays at 0.8, it would be 0.9", ""):
+        assert "deep tier" not in done({**PAYLOAD, "threshold": others})
+    assert "deep tier" not in done(RESOLVED)
+
+
+def test_a_rate_of_another_day_than_the_start_names_its_day():
+    started = 1_772_447_400.0
+    ((name, _), *_) = figures({**PAYLOAD, "started_at": started, "measured_at": started + 86_400})
+    assert name == "Rate at base, 3 Mar 10:30 UTC"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from PIL import Image
 from cheapdeep_ops.guard.notify.notifier import Notifier
 from cheapdeep_ops.guard.notify.sender import PictureSender, Shown
 from cheapdeep_ops.guard.notify.slack import BotSender, WebhookSender
+from cheapdeep_ops.guard.pictures.colours import BASE, INCIDENT, pale
 from cheapdeep_ops.guard.pictures.drawing import Chart, Dot, Mark, drawn, ticks_of, top_of
 from cheapdeep_ops.guard.pictures.incident_chart import chart_of
 from cheapdeep_ops.guard.pictures.uploads import Pictures
@@ -340,6 +341,10 @@ def test_the_chart_of_a_storm_has_its_course_the_limit_its_start_and_the_raise(m
         assert chart_of(connection, {**started, "scope": "of no calls"}, now=town.clock()) is None
 
 
+def rgb(colour):
+    return tuple(bytes.fromhex(colour[1:]))
+
+
 def test_a_picture_is_a_small_png_with_the_line_the_band_and_the_limit():
     content = drawn(replace(CHART, marks=[Mark(at=NOW - 500, text="0.8 -> 0.9")], ended=NOW - 60, normal=0.1))
     image = Image.open(io.BytesIO(content)).convert("RGB")
@@ -350,10 +355,10 @@ def test_a_picture_is_a_small_png_with_the_line_the_band_and_the_limit():
     def has(wanted):
         return any(sum(abs(one - other) for one, other in zip(each, wanted, strict=True)) < 24 for each in colours)
 
-    assert has((31, 111, 180)), "the rate"
-    assert has((207, 227, 244)), "its interval"
+    assert has(rgb(BASE)), "the rate"
+    assert has(rgb(pale(BASE, 0.3))), "its interval"
     assert has((198, 40, 40)), "the limit"
-    assert has((253, 238, 234)), "the incident"
+    assert has(rgb(pale(INCIDENT, 0.15))), "the incident"
 
 
 RATES = st.floats(0, 1)

@@ -50,7 +50,7 @@ def key_cards(figures: Sequence[KeyFigure]) -> str:
 def _key_card(figure: KeyFigure) -> str:
     change = f'<span class="change {figure.tone}">{escape(figure.change)}</span>' if figure.change else ""
     before = f"<span>before: {escape(figure.before)}</span>" if figure.before else ""
-    parts = f'<b>{escape(figure.value)}</b><span class="moved">{change} {before}</span>'
+    parts = f'<b>{escape(figure.value)}</b> <span class="moved">{change} {before}</span>'
     return f"<div><dt>{escape(figure.name)}</dt><dd>{parts}<small>{escape(figure.beside)}</small></dd></div>"
 
 

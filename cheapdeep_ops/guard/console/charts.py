@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cheapdeep_ops.guard.console.theme import BAND, BLUE, FAINT_LINES, GREY, ORANGE, RED
+from cheapdeep_ops.guard.console.theme import BAND_OPACITY, BLUE, FAINT_LINES, GREY, INCIDENT_OPACITY, ORANGE, RED
 from cheapdeep_ops.guard.formatting import percent
+from cheapdeep_ops.guard.pictures.colours import INCIDENT
 from cheapdeep_ops.guard.report_types.steps import Point, Series
 
 Options = dict[str, Any]
@@ -68,7 +69,7 @@ def escalation(series: Series, marks: Marks = NO_MARKS) -> Options:
     base["lineStyle"] = {**base["lineStyle"], "width": _BROAD}
     base["markLine"] = _limit(series["limit"], "limit")
     actual = _line("actual", BLUE, series["points"], _actual, is_share=True)
-    band = _band(points, lambda point: point["base_escalation_interval"])
+    band = _band(points, lambda point: point["base_escalation_interval"], ORANGE)
     return _chart(series, [base, actual, *band], marks, most=100, unit="%")
 
 
@@ -95,7 +96,7 @@ def false_confidence(
     drawn += [_limit(series["limit"], limit_name)] if limit_name else []
     if drawn:
         rate["markLine"] = {**drawn[0], "data": [line for each in drawn for line in each["data"]]}
-    return _chart(series, [rate, *_band(points, lambda point: point["false_confident_interval"])], marks, unit="%")
+    return _chart(series, [rate, *_band(points, lambda point: point["false_confident_interval"], RED)], marks, unit="%")
 
 
 def cost(series: Series, marks: Marks = NO_MARKS) -> Options:
@@ -166,14 +167,15 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else round(share * 100, 2)
 
 
-def _band(points: Sequence[Point], interval: Callable[[Point], Sequence[float]]) -> list[Options]:
+def _band(points: Sequence[Point], interval: Callable[[Point], Sequence[float]], color: str) -> list[Options]:
     """An area between the bounds of an interval, in percent: the lower bound, and the width stacked upon it."""
     low = [[point["at"] * 1000, _percent(interval(point)[0])] for point in points]
     width = [[point["at"] * 1000, _percent(interval(point)[1] - interval(point)[0])] for point in points]
     bare = {"type": "line", "stack": "interval", "symbol": "none", "lineStyle": {"opacity": 0}, "silent": True, "z": 1}
     # Without a tooltip of their own: a width is no figure for people.
-    hidden = {"tooltip": {"show": False}, "itemStyle": {"color": BAND}}
-    area = {**bare, **hidden, "name": "95% interval", "data": width, "areaStyle": {"color": BAND, "opacity": 1}}
+    hidden = {"tooltip": {"show": False}, "itemStyle": {"color": color, "opacity": BAND_OPACITY}}
+    filled = {"color": color, "opacity": BAND_OPACITY}
+    area = {**bare, **hidden, "name": "95% interval", "data": width, "areaStyle": filled}
     return [{**bare, **hidden, "name": "", "data": low}, area]
 
 
@@ -235,7 +237,7 @@ def _change(mark: Mark, lane: int | None, *, is_near_end: bool) -> Options:
 def _area(span: Span, until: float, lane: int | None) -> list[Options]:
     label = {"formatter": f"#{span.incident}", "color": RED, "position": "insideTopLeft", "show": lane is not None}
     label["offset"] = [0, _LANE * (lane or 0)]
-    begin = {"xAxis": span.since * 1000, "itemStyle": {"color": BAND, "opacity": 0.6}, "label": label}
+    begin = {"xAxis": span.since * 1000, "itemStyle": {"color": INCIDENT, "opacity": INCIDENT_OPACITY}, "label": label}
     return [begin, {"xAxis": (until if span.until is None else span.until) * 1000}]
 
 

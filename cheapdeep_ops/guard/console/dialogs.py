@@ -17,7 +17,7 @@ from cheapdeep_ops.guard.console.incident_text import LONGEST, Attention, Silenc
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
 from cheapdeep_ops.guard.console.moment import Moment
 from cheapdeep_ops.guard.console.routes import known_routes, route_select
-from cheapdeep_ops.guard.console.session import may_change, show_session
+from cheapdeep_ops.guard.console.session import can_act, may_change, show_session
 from cheapdeep_ops.guard.formatting import plain, scope_text
 from cheapdeep_ops.guard.rules.book import read_rulebook
 from cheapdeep_ops.guard.rules.model import seconds
@@ -27,6 +27,7 @@ from cheapdeep_ops.store.engine import Connection
 from cheapdeep_ops.values import ALL_ROUTES
 
 _USUAL: Final = "2h"
+_NOT_ALLOWED: Final = "Not signed in for changes: asks for a token first"
 
 
 class SilenceForm(SilenceRequest):
@@ -63,13 +64,14 @@ class Dialogs:
         of = f"incident {shown.incident}"
         with ui.row().classes("gap-2 no-print"):
             # One main button: what is to be done first.
-            _opener("Acknowledge", of, lambda: self._ask_acknowledgement(shown), is_main=shown.acknowledged is None)
-            _opener("Silence", of, lambda: self._ask_silence(shown.rule, shown.scope, shown.incident))
-            _opener("Pin threshold", of, lambda: self._ask_pin(shown.scope))
+            is_first = shown.acknowledged is None
+            self._opener("Acknowledge", of, lambda: self._ask_acknowledgement(shown), is_main=is_first)
+            self._opener("Silence", of, lambda: self._ask_silence(shown.rule, shown.scope, shown.incident))
+            self._opener("Pin threshold", of, lambda: self._ask_pin(shown.scope))
             if (pinned := shown.pin_scope) is not None:
-                _opener("Release pin", of, lambda: self._ask_release(pinned))
+                self._opener("Release pin", of, lambda: self._ask_release(pinned))
             if shown.may_relearn:
-                _opener("Learn as normal", of, lambda: self._ask_relearn(shown))
+                self._opener("Learn as normal", of, lambda: self._ask_relearn(shown))
 
     def show_silences(self, silences: Sequence[SilenceCard]) -> None:
         """Show the active silences, each with a button to end it."""
@@ -81,14 +83,14 @@ class Dialogs:
     def show_silence_button(self) -> None:
         """Show the button to silence any rule."""
         with ui.row():
-            _opener("Silence a rule", "", lambda: self._ask_silence("", ""))
+            self._opener("Silence a rule", "", lambda: self._ask_silence("", ""))
 
     def _show_silence(self, card: SilenceCard) -> None:
         with ui.row().classes("items-center gap-x-4 gap-y-1"):
             ui.label(card.line).classes("words")
             if card.until is not None:
                 Moment(card.until)
-            _opener("End", f"silence {card.id}", lambda: self._ask_end(card))
+            self._opener("End", f"silence {card.id}", lambda: self._ask_end(card))
 
     async def _ask_acknowledgement(self, shown: Attention) -> None:
         def form() -> None:
@@ -158,7 +160,7 @@ class Dialogs:
 
     def show_release(self, scope: str) -> None:
         """Show the button that releases the pin of a scope."""
-        _opener("Release", f"the pin of {scope_text(scope)}", lambda: self._ask_release(scope))
+        self._opener("Release", f"the pin of {scope_text(scope)}", lambda: self._ask_release(scope))
 
     async def _ask_release(self, scope: str) -> None:
         try:
@@ -249,12 +251,18 @@ class Dialogs:
                 self._show_cancel()
         self._dialog.open()
 
+    def _opener(self, name: str, of: str, ask: Callable[[], object], *, is_main: bool = False) -> None:
+        """Show a button that opens a dialog; `of` is the incident or silence.
 
-def _opener(name: str, of: str, ask: Callable[[], object], *, is_main: bool = False) -> None:
-    """Show a button that opens a dialog; `of` is the incident or silence."""
-    button = ui.button(name, on_click=ask, color="primary" if is_main else None)
-    button.props("unelevated padding='xs md'" if is_main else "outline padding='xs md'")
-    # Screen readers list buttons without their surroundings, so the label names the incident or silence.
-    label = f"{name} {of}".strip()
-    button.props["aria-label"] = label
-    button.mark(label.replace(" ", "-").lower())
+        To a person who is not signed in, the button says that its dialog first asks for that.
+        """
+        is_allowed = can_act(self._context)
+        button = ui.button(name, on_click=ask, color="primary" if is_main and is_allowed else None)
+        button.props("unelevated padding='xs md'" if is_main and is_allowed else "outline padding='xs md'")
+        if not is_allowed:
+            button.props["icon"] = "lock"
+            button.props["title"] = _NOT_ALLOWED
+        # Screen readers list buttons without their surroundings, so the label names the incident or silence.
+        label = f"{name} {of}".strip()
+        button.props["aria-label"] = label
+        button.mark(label.replace(" ", "-").lower())

@@ -11,7 +11,7 @@ from cheapdeep_ops.errors import StoreError
 from cheapdeep_ops.guard.console import theme
 from cheapdeep_ops.guard.console.door import NO_SESSION
 from cheapdeep_ops.guard.console.layout import ConsoleContext, heading
-from cheapdeep_ops.guard.console.moment import LiveMoment
+from cheapdeep_ops.guard.console.moment import LiveMoment, Zone
 from cheapdeep_ops.guard.console.session import author
 from cheapdeep_ops.guard.formatting import plain, without_markup
 from cheapdeep_ops.guard.reports.liveness import stale_after_s
@@ -58,6 +58,7 @@ def framed(context: ConsoleContext, page: str, *, title: str = "") -> Iterator[u
                     link.props('aria-current="page"')
         ui.space()
         with ui.row().classes("items-center gap-3 text-body2"):
+            Zone(context.clock()).classes("faint")
             starts = (_show_age(context), _show_person())
     with ui.element("main").classes("w-full column gap-4 q-px-sm q-pb-lg") as content:
         # People who use a keyboard can skip the links.

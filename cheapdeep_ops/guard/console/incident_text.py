@@ -7,7 +7,7 @@ from typing import Any, Final
 from cheapdeep_ops.guard.console.charts import Options
 from cheapdeep_ops.guard.formatting import plain, scope_text
 from cheapdeep_ops.guard.notify.buttons import may_relearn
-from cheapdeep_ops.guard.notify.messages import details, done, headline, rule_in_words
+from cheapdeep_ops.guard.notify.messages import details, done, headline, is_history, links, rule_in_words
 from cheapdeep_ops.guard.report_types.state import Silence
 from cheapdeep_ops.guard.rules.cause_text import cause_brief
 from cheapdeep_ops.guard.rules.kinds import text_of
@@ -49,7 +49,8 @@ class Attention:
 class IncidentCard:
     """An incident on a page: what it is, its figures, what was done, its acknowledgement and its silences.
 
-    `facts_at` is the time of the message that has the cause and the cost; None without either.
+    `facts_at` is the time of the message that has the cause and the cost; None without either. `runbook` is a web
+    address; empty without one.
     """
 
     incident: int
@@ -61,6 +62,7 @@ class IncidentCard:
     figures_at: float
     facts: Mapping[str, str]
     facts_at: float | None
+    runbook: str
     attention: Attention
     chart: Options | None
 
@@ -122,6 +124,7 @@ def incident_card(
         figures_at=alert["updated_at"] if alert is not None else incident["announced_at"],
         facts=_facts(payload),
         facts_at=incident["announced_at"] if payload.get("cause") or payload.get("consequence") else None,
+        runbook=dict(links(payload)).get("Runbook", ""),
         attention=Attention(
             incident=incident["id"],
             rule=incident["rule"],
@@ -177,7 +180,9 @@ def timeline(story: IncidentStory) -> tuple[Entry, ...]:
     """What was said, changed and acknowledged in an incident, newest first."""
     known = story["acknowledged"]
     acknowledged = [_acknowledgement(known)] if known else []
-    entries = [*map(_message, story["messages"]), *map(_change, story["policy_changes"]), *acknowledged]
+    # With threads, each message is in the store twice: as the incident's message, and as the reply that repeats it.
+    said = [each for each in story["messages"] if not is_history(each["payload"])]
+    entries = [*map(_message, said), *map(_change, story["policy_changes"]), *acknowledged]
     return tuple(sorted(entries, key=lambda entry: -entry.at))
 
 

@@ -26,6 +26,7 @@ class IncidentView:
                     self._facts = PagePart(facts, of=lambda shown: shown.facts)
                 self._chart = ui.echart({}).classes("w-full h-56")
                 self._chart.props(f'role="img" aria-label="Chart of incident {card.incident}"')
+            self._runbook = PagePart(_show_runbook, of=lambda shown: shown.runbook)
             self._attention = PagePart(dialogs.show_attention, of=lambda shown: shown.attention)
         self.renew(card)
 
@@ -36,6 +37,7 @@ class IncidentView:
         self._figures.set_text(card.figures)
         self._age.renew(card)
         self._facts.renew(card)
+        self._runbook.renew(card)
         self._attention.renew(card)
         self._chart.set_visibility(card.chart is not None)
         # Only on a change, because an update sends the whole chart to the browser.
@@ -69,10 +71,19 @@ def _show_age(ages: tuple[float, float | None] | None) -> None:
     if ages is None:
         return
     figures_at, facts_at = ages
-    with ui.row().classes("faint gap-x-1 gap-y-0 items-center"):
-        ui.label("These figures are of")
-        Moment(figures_at)
+    with ui.row().classes("faint gap-x-4 gap-y-0"):
+        _show_when("These figures are of", figures_at)
         # They are computed for a message, which is sent when much has changed: they may be older.
         if facts_at is not None:
-            ui.label("\N{MIDDLE DOT} cause and cost are of")
-            Moment(facts_at)
+            _show_when("Cause and cost are of", facts_at)
+
+
+def _show_when(what: str, at: float) -> None:
+    with ui.row().classes("gap-x-1 gap-y-0"):
+        ui.label(what)
+        Moment(at)
+
+
+def _show_runbook(address: str) -> None:
+    if address:
+        ui.link("Runbook", address, new_tab=True)

@@ -16,6 +16,13 @@ const local = (date, now) => {
   if (date.toDateString() === now.toDateString()) return date.toLocaleTimeString("en-GB", clock);
   return date.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", ...clock });
 };
+// Its hours from UTC, because readers compare times with those of messages: "UTC+1", "UTC-3:30".
+const zone = (date) => {
+  const minutes = -date.getTimezoneOffset();
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  const off = `${hours}${rest ? `:${String(rest).padStart(2, "0")}` : ""}`;
+  return minutes ? `UTC${minutes > 0 ? "+" : "-"}${off}` : "UTC";
+};
 
 export default {
   template: '<time :datetime="iso" :title="utc" :class="{ \'is-stale\': is_stale }">{{ text }}</time>',
@@ -23,10 +30,15 @@ export default {
   data: () => ({ tick_s: Date.now() / 1000 }),
   computed: {
     iso() { return new Date(this.at * 1000).toISOString(); },
-    utc() { return `${this.iso.slice(0, 19).replace("T", " ")} UTC`; },
+    utc() {
+      // Its name, for those who wonder which country's hours these are.
+      if (this.form === "zone") return new Intl.DateTimeFormat().resolvedOptions().timeZone;
+      return `${this.iso.slice(0, 19).replace("T", " ")} UTC`;
+    },
     passed() { return this.tick_s + ahead_s - this.at; },
     is_stale() { return this.form === "live" && this.passed > this.limit; },
     text() {
+      if (this.form === "zone") return `Times: ${zone(new Date((this.tick_s + ahead_s) * 1000))}`;
       if (this.form === "live") return `${this.is_stale ? "Stale" : "Live"}, ${age(this.passed)} ago`;
       const ago = this.passed < 0 ? `in ${age(-this.passed)}` : `${age(this.passed)} ago`;
       if (this.form === "age") return ago;

@@ -25,6 +25,16 @@ class Moment(TextElement, component="moment.js"):
         self.props["form"] = "age" if only_age else "both"
 
 
+class Zone(Moment):
+    """The zone of all times of the page, as `Times: UTC+1`."""
+
+    def __init__(self, now: float) -> None:
+        super().__init__(now)
+        # As true as the text of each time until the browser formats it.
+        self.set_text("Times: UTC")
+        self.props["form"] = "zone"
+
+
 class LiveMoment(Moment):
     """How old the data are: `Live, 2 s ago`, and from `limit_s` on `Stale, 3 min ago`; sets the clock of all times."""
 

@@ -29,7 +29,7 @@ _SHARE: Final = """
 <q-td :props="props"><div class="share">
   <span :class="props.row.NAME_over ? 'bad text-bold' : ''">{{ props.row.NAME_text }}</span>
   <q-linear-progress aria-hidden="true" rounded size="6px" :value="props.value || 0"
-    :class="props.row.NAME_over ? 'is-over' : ''" instant-feedback></q-linear-progress>
+    :class="props.row.NAME_over ? 'is-over' : 'is-NAME'" instant-feedback></q-linear-progress>
 </div></q-td>
 """
 

@@ -45,6 +45,11 @@ async def may_change(context: ConsoleContext) -> bool:
     return await _has(context, Role.ACT)
 
 
+def can_act(context: ConsoleContext) -> bool:
+    """Whether this browser's token has the role `act`; shows nothing."""
+    return not isinstance(_holder(context, Role.ACT), Refusal)
+
+
 async def may_label(context: ConsoleContext) -> bool:
     """Whether the page may show content: with the role `content`. Shows the sign-in if needed."""
     return await _has(context, Role.CONTENT)

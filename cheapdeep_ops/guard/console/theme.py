@@ -4,20 +4,27 @@ from typing import Final
 
 from nicegui import ui
 
+from cheapdeep_ops.guard.pictures.colours import ACTUAL, BASE, WRONG
+
 PALETTE: Final = {"primary": "#1d5c96", "positive": "#1b6b2f", "negative": "#b3261e", "warning": "#8a5300"}
 """Quasar's colours; dark enough for white text: a contrast of at least 6:1."""
 
-BLUE: Final = "#3b82c4"
+BLUE: Final = ACTUAL
 GREY: Final = "#78838e"
-ORANGE: Final = "#d97706"
-RED: Final = "#d64545"
+ORANGE: Final = BASE
+RED: Final = WRONG
 """The colours of charts, which are legible on the white and on the dark page."""
 
 FAINT_LINES: Final = "rgba(120, 131, 142, 0.25)"
-BAND: Final = "rgba(214, 69, 69, 0.18)"
-"""The area of an interval, and of an incident."""
+BAND_OPACITY: Final = 0.25
+"""Of the area of an interval, which has the colour of its line."""
 
-_STYLE: Final = """
+INCIDENT_OPACITY: Final = 0.2
+"""Of the area of an incident."""
+
+_STYLE: Final = (
+    f"body {{ --base: {BASE}; }}\n"
+    """
 body {
   --ink: #1c2733; --faint: #56616d; --line: #d3dae1; --page: #f2f4f7; --surface: #ffffff; --link: #1d5c96;
   --good: #1b6b2f; --bad: #b3261e; --bar: #3b82c4;
@@ -56,6 +63,7 @@ body.body--dark {
 .q-timeline__content { padding-bottom: 12px; gap: 0; }
 .share { min-width: 8.5rem; }
 .share .q-linear-progress { color: var(--bar); }
+.share .is-base { color: var(--base); }
 .share .is-over { color: var(--bad); }
 .live { border: 1px solid var(--line); border-radius: 999px; padding: 2px 10px; white-space: nowrap; }
 .live::before { content: "\\25CF"; margin-right: 6px; color: var(--good); }
@@ -84,6 +92,7 @@ body:has(.live.is-stale:not(.hidden)) .fades { filter: grayscale(1); }
   .q-card, .q-table__container { break-inside: avoid; }
 }
 """
+)
 
 
 def dress() -> None:

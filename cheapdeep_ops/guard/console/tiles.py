@@ -118,8 +118,7 @@ def _threshold(policy: Policy, changes: Marks) -> Tile:
     note = f"{', '.join(shown[:_MOST_NAMED])}{more}; else {policy['threshold']:g}" if shown else "on every route"
     # Each value twice, which draws steps.
     spark = charts.spark([value for value in (*course, course[-1]) for _ in (0, 1)], color=GREY)
-    value = f"{max((each['threshold'] for each in own.values()), default=policy['threshold']):g}"
-    return Tile(name="Threshold", value=value, note=note, spark=spark)
+    return Tile(name="Threshold", value=f"{policy['threshold']:g}", note=note, spark=spark)
 
 
 def _sure(interval: Sequence[float], n: int) -> str:

@@ -136,6 +136,7 @@ class Announcer:
     def _reminder(self, update: AlertUpdate, incident: OpenIncident) -> Message:
         now = {
             "signal": dict(update.finding.signal),
+            "measured_at": self._now,
             "started_at": incident.started_at,
             "threshold": "",
             **self._consequence(update, incident),
@@ -145,6 +146,8 @@ class Announcer:
     def _message(self, kind: Kind, update: AlertUpdate, incident: OpenIncident) -> Message:
         rule, scope = update.rule, update.alert.scope
         facts = {
+            # A message that a person's act edits later keeps its figures, and this time.
+            "measured_at": self._now,
             "effective_threshold": update.policy.threshold,
             "threshold": self._threshold(kind, update) if rule.raises else "",
             **update.reader.facts(self._connection, scope, incident.started_at),

@@ -33,6 +33,9 @@ _MOVED: Final = re.compile(r"threshold ([0-9.]+) -> ([0-9.]+)")
 _HELD: Final = re.compile(r"threshold stays at ([0-9.]+), held by .*")
 """What `threshold_text` says of a threshold that moves, and of one that is held."""
 
+_RAISE: Final = "meanwhile more calls go to the deep tier, as intended: doubtful answers do not ship"
+"""What a raised threshold does to calls."""
+
 _STATES: Final = {
     "started": "firing",
     "changed": "still firing",
@@ -181,7 +184,7 @@ def why(payload: Payload, label: LabelStyle) -> str:
 
 
 def done(payload: Payload) -> str:
-    """What was done about the threshold, and until when; empty for a rule that does nothing about it."""
+    """What was done about the threshold, until when, and what a raise does; empty for a rule that leaves it."""
     change = payload.get("threshold") or ""
     if moved := _MOVED.fullmatch(change):
         before, after = moved.groups()
@@ -191,8 +194,11 @@ def done(payload: Payload) -> str:
         is_raised, change = True, f"threshold is raised to {held[1]}"
     else:
         return change
-    until = text_of(payload).until(payload) if is_raised and payload["kind"] != "resolved" else ""
-    return f"{change}, until {until}" if until else change
+    if not is_raised or payload["kind"] == "resolved":
+        return change
+    until = text_of(payload).until(payload)
+    # Without this, a rate that goes on rising looks as if the raise had failed.
+    return f"{change}, until {until}; {_RAISE}" if until else f"{change}; {_RAISE}"
 
 
 def explanation(payload: Payload, *, label: LabelStyle = plain) -> list[str]:

@@ -41,8 +41,6 @@ _COLOURS: Final = {
     "report": "\N{BAR CHART}",
 }
 _OTHER: Final = "\N{BELL}"
-_MEASURED: Final = ("started", "changed")
-"""The messages whose figures are of the time of the message."""
 
 _LONGEST_HEADER: Final = 80
 """Characters of a header that stay on one or two lines; Slack takes 150.
@@ -137,8 +135,9 @@ def _context(payload: Payload) -> Iterable[Block]:
         # Slack shows this in the time zone of each reader.
         first.append(f"began <!date^{int(began)}^{{date_short_pretty}} {{time}}|{moment(began)}>")
     # A message is edited when much has changed: until then its figures age.
-    if payload["kind"] in _MEASURED and "at" in payload and figures(payload):
-        first.append(f"figures of <!date^{int(payload['at'])}^{{time}}|{moment(payload['at'])}>")
+    measured = payload.get("measured_at")
+    if payload["kind"] != "resolved" and measured is not None and figures(payload):
+        first.append(f"figures of <!date^{int(measured)}^{{time}}|{moment(measured)}>")
     first += [_link(name, address) for name, address in links(payload)]
     elements = [" \N{MIDDLE DOT} ".join(first)] if first else []
     elements += map(escaped, acknowledged_by(payload, _code_span) or how_to_acknowledge(payload))

@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from cheapdeep_ops.guard.formatting import minute_of_day, short_percent
+from cheapdeep_ops.guard.pictures.colours import BASE, INCIDENT, pale
 from cheapdeep_ops.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ _SCALE: Final = 2
 _LEFT, _RIGHT, _TOP, _BOTTOM = 92, 20, 108, 48
 _LETTERS: Final = 24
 _PAPER, _INK, _FAINT, _GRID = "#ffffff", "#1d2329", "#5b6670", "#e3e7eb"
-_LINE, _BAND, _RED, _GREEN, _PURPLE = "#1f6fb4", "#cfe3f4", "#c62828", "#2e7d32", "#6a3fa0"
-_DURING: Final = "#fdeeea"
+_RED, _GREEN, _PURPLE = "#c62828", "#2e7d32", "#6a3fa0"
+_DURING: Final = pale(INCIDENT, 0.15)
+_BAND_SHARE: Final = 0.3
 _TICKS_S: Final = (5 * MINUTE_S, 10 * MINUTE_S, 15 * MINUTE_S, 30 * MINUTE_S, HOUR_S, 2 * HOUR_S, 3 * HOUR_S,
                    6 * HOUR_S, 12 * HOUR_S, DAY_S)  # fmt: skip
 _MOST_TICKS: Final = 7
@@ -57,6 +59,7 @@ class Chart:
     title: str
     since: float
     until: float
+    colour: str = BASE
     runs: Sequence[Sequence[Dot]]
     """The dots in order, in runs without a gap."""
     limit: float
@@ -107,6 +110,7 @@ class _Sheet:
     def __init__(self, draw: "ImageDraw", font: "FreeTypeFont", chart: Chart) -> None:
         self._draw, self._font, self._chart = draw, font, chart
         self._top = top_of(chart)
+        self._pale = pale(chart.colour, _BAND_SHARE)
 
     def draw(self) -> None:
         """Draw everything, what covers other things last."""
@@ -168,18 +172,18 @@ class _Sheet:
         if len(run) > 1:
             upper = [(self._x(dot.at), self._y(dot.high)) for dot in run]
             lower = [(self._x(dot.at), self._y(dot.low)) for dot in reversed(run)]
-            self._draw.polygon([_scaled(each) for each in (*upper, *lower)], fill=_BAND)
+            self._draw.polygon([_scaled(each) for each in (*upper, *lower)], fill=self._pale)
         else:
             for dot in run:
-                self._line([(self._x(dot.at), self._y(dot.low)), (self._x(dot.at), self._y(dot.high))], _BAND, 12)
+                self._line([(self._x(dot.at), self._y(dot.low)), (self._x(dot.at), self._y(dot.high))], self._pale, 12)
 
     def _curve(self, run: Sequence[Dot]) -> None:
         places = [(self._x(dot.at), self._y(dot.rate)) for dot in run]
         if len(places) > 1:
-            self._line(places, _LINE, 4)
+            self._line(places, self._chart.colour, 4)
         else:
             for x, y in places:
-                self._draw.ellipse([*_scaled((x - 5, y - 5)), *_scaled((x + 5, y + 5))], fill=_LINE)
+                self._draw.ellipse([*_scaled((x - 5, y - 5)), *_scaled((x + 5, y + 5))], fill=self._chart.colour)
 
     def _dashes(self, x: float, top: float, bottom: float, colour: str) -> None:
         y = top

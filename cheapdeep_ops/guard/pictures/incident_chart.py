@@ -5,6 +5,7 @@ from typing import Final
 
 from cheapdeep_ops.guard.formatting import percent
 from cheapdeep_ops.guard.notify.messages import ended_at
+from cheapdeep_ops.guard.pictures.colours import BASE, WRONG
 from cheapdeep_ops.guard.pictures.drawing import Chart, Dot, Mark
 from cheapdeep_ops.guard.reports import incident_course
 from cheapdeep_ops.guard.reports.incident_course import Course, course_of, rate_of
@@ -30,6 +31,7 @@ def chart_of(connection: Connection, payload: Payload, *, now: float) -> Chart |
         return None
     return Chart(
         title=course.title,
+        colour=BASE if course.plot == "escalation" else WRONG,
         since=course.since,
         until=course.until,
         runs=list(_runs(course)),

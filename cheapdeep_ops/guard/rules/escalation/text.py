@@ -3,9 +3,18 @@
 from collections.abc import Iterable
 from typing import Final
 
-from cheapdeep_ops.guard.formatting import coverage, duration, money, percent, share, signal_interval
+from cheapdeep_ops.guard.formatting import (
+    coverage,
+    duration,
+    minute_of_day,
+    money,
+    percent,
+    share,
+    signal_interval,
+)
 from cheapdeep_ops.guard.rules.escalation.detection import is_sudden, shown_window_s
 from cheapdeep_ops.guard.rules.rule_text import Payload, RuleText
+from cheapdeep_ops.units import DAY_S
 
 
 def _headline(payload: Payload, scope: str, is_over: bool) -> str:  # noqa: FBT001 - called by table
@@ -57,7 +66,8 @@ def _cost_lines(payload: Payload) -> Iterable[str]:
     # A message of an older version has no coverage.
     over = coverage(consequence.get("unpriced_deep_calls") or 0, consequence.get("deep_calls") or 0)
     each = f"{money(consequence['escalation_usd'])} each{over}"
-    yield f"Cost: about {money(consequence[name])}{unit} more than usual ({bounds}): {rates}, at {each}"
+    more = f"{money(consequence[name])}{unit} more than usual, any raise included"
+    yield f"Cost: about {more} ({bounds}): {rates}, at {each}"
 
 
 def _figures(payload: Payload, is_over: bool) -> Iterable[tuple[str, str]]:  # noqa: FBT001 - called by table
@@ -65,14 +75,24 @@ def _figures(payload: Payload, is_over: bool) -> Iterable[tuple[str, str]]:  # n
     is_recent = is_over or is_sudden(signal)
     prefix = "recent_" if is_recent else ""
     window_s = signal["recent_window_s"] if is_over else shown_window_s(signal, payload["window_s"])
-    yield "Rate now, at base", f"{percent(signal[f'{prefix}rate'])} ({signal_interval(signal, prefix)})"
+    yield f"Rate at base{_of_when(payload)}", f"{percent(signal[f'{prefix}rate'])} ({signal_interval(signal, prefix)})"
     yield "Limit", percent(signal["limit"])
     consequence = payload.get("consequence") or {}
     if usual := consequence.get("usual"):
         yield "Usual", f"{percent(usual['rate'])} in {consequence['compared_with']}"
     yield "Calls", f"{signal[f'{prefix}n']:,} in {duration(window_s)}"
     if consequence:
-        yield "Cost beyond usual", _cost(consequence, is_over=is_over)
+        # By the calls that escalated at the threshold in force, so what a raise adds is part of it.
+        yield "Cost beyond usual, any raise included", _cost(consequence, is_over=is_over)
+
+
+def _of_when(payload: Payload) -> str:
+    """When the figures were measured (UTC), with the day if the incident began on another one."""
+    at = payload.get("measured_at")
+    if at is None:  # a message of an older version
+        return ""
+    is_one_day = payload.get("started_at", at) // DAY_S == at // DAY_S
+    return f", {minute_of_day(at, with_day=not is_one_day)} UTC"
 
 
 def _cost(consequence: Payload, *, is_over: bool) -> str:
