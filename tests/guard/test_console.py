@@ -148,7 +148,9 @@ async def test_a_storm_is_seen_with_its_cause_and_leads_to_its_incident(town, vi
     await user.should_see("Incident 1: Escalation storm on support")
     await user.should_see("Timeline")
     await user.should_see("invoice")
-    titles = [each.props["title"] for each in user.find(kind=ui.timeline_entry).elements]
+    # What is found is a set, in no order.
+    shown = sorted(user.find(kind=ui.timeline_entry).elements, key=lambda each: each.id)
+    titles = [each.props["title"] for each in shown]
     assert "Threshold 0.8 \u2192 0.9" in titles
     assert "Said: started" in titles
     with town.store.reading() as connection:
