@@ -53,11 +53,12 @@ SAME = {
 
 @pytest.fixture
 def brisk(environment, tmp_path):
-    """The guard's environment: all packaged rules, and all confident answers graded."""
+    """The guard's environment: all packaged rules, all confident answers graded, and a budget that is soon used up."""
     rules = yaml.safe_load((packaged("alerts") / "rules.yaml").read_text("utf-8"))["rules"]
     changed = [{**rule, **BRISK.get(rule["alert"], {})} for rule in rules]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"rules": changed}))
-    return {**environment, "CHEAPDEEP_SAMPLE_RATE": "1", "CHEAPDEEP_GRADE_EVERY_S": "0.5"}
+    added = {"CHEAPDEEP_SAMPLE_RATE": "1", "CHEAPDEEP_GRADE_EVERY_S": "0.5", "CHEAPDEEP_USD_PER_DAY": "0.001"}
+    return {**environment, **added}
 
 
 @contextlib.contextmanager

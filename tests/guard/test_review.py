@@ -328,7 +328,7 @@ def test_labels_check_every_judge_that_has_graded_the_call(make_school):
 @ON_SQLITE
 def test_another_prompt_is_another_judge_with_labels_of_its_own(school, monkeypatch):
     truthful(school, 20)
-    monkeypatch.setattr("cheapdeep_ops.guard.grading.grader.PROMPT_VERSION", "another")
+    monkeypatch.setattr("cheapdeep_ops.guard.grading.version.PROMPT_VERSION", "another")
     assert looked_at(school)["labels"] == 0
     assert [each["labels"] for each in looked_at(school)["judges"]] == [20]
     with school.store.reading() as connection:
