@@ -4,17 +4,8 @@ The store grants slices, each a share of what is left of a budget. A process sta
 and asks for the next one in the background. So a call's path compares two numbers in memory. The ceilings that the
 processes hold never add up to more than the budget, so what is spent beyond it is what was in flight.
 
-What a gateway calls, beside `router.messages`:
-
-- `router.spending` is the `recorder.spending.Spending` of the router's process. Its flag `is_on` is False while no
-  budget is known. `limit_keys({name: (usd_per_day, deep_usd_per_day)})` takes the budgets of all keys, at the start
-  and whenever the file of tokens has changed (`KnownTokens.changes`, `KnownTokens.tokens`, `Token.call`).
-- `with charged_to(name): ...` around a routed call charges it to the key of that name.
-- For a request that it forwards without the router: `spending.require(route, key, is_deep=True)` before it, which
-  raises `errors.BudgetError`, and `spending.spend(route, key, usd=..., deep_usd=...)` after it, with None for a cost
-  that is not known.
-- A routed call that a budget refuses raises `errors.BudgetError`. Its answer over HTTP is status 402 with the error
-  type `billing_error`, with `x-should-retry: false` and without `retry-after`.
+`recorder.spending.Spending` has the numbers of one process. A gateway tells it the budgets of its keys. Calls inside
+`charged_to(name)` are charged to the key of that name. A call that a budget refuses raises `errors.BudgetError`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

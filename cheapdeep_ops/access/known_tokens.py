@@ -55,8 +55,6 @@ class KnownTokens:
         self._plain = {token.hash: token for token in known}
         self._path, self._clock, self._monotonic = path, clock, monotonic
         self._by_hash = self._plain
-        self.changes = 0
-        """Grows whenever the file was read again, so that what depends on its tokens can be made anew."""
         self._stamp: _Stamp | None = None
         self._problem = ""
         self._look_at = monotonic() + LOOK_EVERY_S
@@ -133,7 +131,6 @@ class KnownTokens:
         self._stamp = _stamp_of(status)
         tokens = _parsed(text, path)
         self._by_hash = {token.hash: token for token in tokens} | self._plain
-        self.changes += 1
         self._complain(exposed(path, status.st_mode))
 
     def _complain(self, problem: str) -> None:

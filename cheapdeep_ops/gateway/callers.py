@@ -57,7 +57,7 @@ class Caller:
 
     def may_ask(self, method: str, path: bytes) -> bool:
         """Whether a path beside that for messages is open to its key."""
-        # Whoever holds the API's key reads and deletes the files and batches of all that share it.
+        # The API's key can read and delete the files and batches of all callers that share it.
         if self.token is None:
             return True
         text = path.decode("latin-1")

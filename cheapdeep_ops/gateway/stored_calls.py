@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
-from cheapdeep_ops.errors import CheapdeepError
+from cheapdeep_ops.errors import CheapdeepError, RowError
 from cheapdeep_ops.store import gateway_calls
 from cheapdeep_ops.store.engine import Store
 from cheapdeep_ops.store.schema import require_schema
@@ -18,7 +18,7 @@ from cheapdeep_ops.store.schema import require_schema
 CallFacts = dict[str, Any]
 _log: Final = logging.getLogger(__name__)
 _MOST_WAITING: Final = 20_000
-"""If the store is away, the oldest further calls are dropped: nobody asks for them any more when it is back."""
+"""If the store is away, the oldest further calls are dropped: when it is back, they can no longer be asked for."""
 
 _FORGET_AFTER_S: Final = 660.0
 """Longer than calls can be asked for, because the clocks of gateways differ."""
@@ -95,6 +95,8 @@ class StoredCalls:
             return
         try:
             self._keep(calls)
+        except RowError:
+            raise  # sent again, they would be rejected again, and hold up all later calls
         except CheapdeepError:
             self._waiting.extendleft(reversed(calls[-_MOST_WAITING // 2 :]))
             raise

@@ -32,7 +32,7 @@ async def answer_streamed(
     status_within_s: float,
     on_end: Callable[[Decision], None],
 ) -> None:
-    """Answer with the stream that `opening` opens; `on_end` gets the decision of the call, however it ends.
+    """Answer with the stream that `opening` opens; `on_end` gets the decision of the call when it ends or has failed.
 
     If no tier has answered within `status_within_s`, the response begins with a ping, and goes on with one each time
     that it has waited so long again. Raises the error of a call that failed before the response began.
@@ -78,7 +78,7 @@ async def _opened(
 
 
 def given_up() -> httpx2.ReadTimeout:
-    """The error of a call that ends as cancelled, although nobody has cancelled it.
+    """The error of a call that ends as cancelled, although its caller is there and the gateway goes on.
 
     On a machine that is too busy, the HTTP client may end a wait so when two of its time limits pass at once.
     """

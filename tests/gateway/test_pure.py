@@ -16,8 +16,11 @@ from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.events import error_event, part_bytes
 from cheapdeep_ops.gateway.exchange import Exchange
 from cheapdeep_ops.gateway.headers import call_options, of_triage, to_caller, to_upstream
+from cheapdeep_ops.gateway.stored_calls import EndedCall, StoredCalls
 from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.listening import listen
+from cheapdeep_ops.store.engine import Store
+from cheapdeep_ops.store.schema import migrate
 from cheapdeep_ops.testing.messages_api.wire import event_stream
 from cheapdeep_ops.values import Decision
 from tests.gateways import OPUS, asked, events_of
@@ -195,6 +198,19 @@ async def test_a_call_is_told_of_for_ten_minutes(decision: Decision):
     assert await calls.find("call", "you") is None
     now[0] += 2
     assert await calls.find("call", "me") is None
+
+
+def test_a_call_that_the_store_rejects_holds_up_no_later_ones(tmp_path):
+    url = f"sqlite:///{tmp_path}/store.db"
+    migrated = Store(url)
+    migrate(migrated)
+    migrated.close()
+    stored = StoredCalls(url, every_s=0.01, clock=lambda: 0.0)
+    for call_id in (None, "good"):
+        stored.put(EndedCall(call_id=call_id, fingerprint="me", at=0.0, facts={}))
+        stored._flush_safely()
+    assert stored.find("good", "me", since=0.0) == {}
+    stored.stop()
 
 
 @pytest.fixture
