@@ -191,7 +191,7 @@ async def test_figures_of_an_incident_are_those_of_now_and_not_those_of_its_mess
     assert "cost" not in card.figures
     assert card.facts["Cost"].startswith("Unknown")
     assert card.facts_at == incident["announced_at"] < card.figures_at == alert["updated_at"]
-    await user.should_see("cause and cost are of")
+    await user.should_see("Cause and cost are of")
 
 
 async def test_an_incident_offers_to_release_the_pin_in_force_and_only_that(town, visit):
