@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from cheapdeep_ops.gateway.callers import Caller, Callers, Refused
 from cheapdeep_ops.gateway.calls import RecentCalls
-from cheapdeep_ops.gateway.exchange import Exchange, error_body
-from cheapdeep_ops.gateway.messages import Messages
+from cheapdeep_ops.gateway.exchange import HttpExchange, error_body
+from cheapdeep_ops.gateway.messages import MessagesEndpoint
 from cheapdeep_ops.gateway.upstream import Upstream
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
@@ -27,7 +27,7 @@ class Forwarding:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on to the API, and its response back."""
-        exchange = Exchange(scope, receive, send)
+        exchange = HttpExchange(scope, receive, send)
         caller = self._callers.of(exchange.headers)
         if isinstance(caller, Refused):
             await exchange.refuse(*caller)
@@ -43,7 +43,7 @@ class Forwarding:
 
 def make_app(
     *,
-    messages: Messages,
+    messages: MessagesEndpoint,
     upstream: Upstream,
     callers: Callers,
     calls: RecentCalls,

@@ -24,7 +24,7 @@ class TooLargeError(Exception):
     """A body is larger than the API takes."""
 
 
-class Exchange:
+class HttpExchange:
     """A request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 import httpx2
 from pydantic_core import from_json, to_json
 
-from cheapdeep_ops.gateway.exchange import Exchange
+from cheapdeep_ops.gateway.exchange import HttpExchange
 from cheapdeep_ops.gateway.headers import CallOptions
 from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.model_names import model_name
@@ -39,7 +39,7 @@ class ForwardedCall:
     def __init__(
         self,
         upstream: Upstream,
-        exchange: Exchange,
+        exchange: HttpExchange,
         body: bytes,
         *,
         options: CallOptions,

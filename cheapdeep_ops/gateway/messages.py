@@ -15,7 +15,7 @@ from cheapdeep_ops.claude.wire_requests import params_of
 from cheapdeep_ops.errors import BudgetError
 from cheapdeep_ops.gateway.callers import Caller, Callers, Refused
 from cheapdeep_ops.gateway.calls import RecentCalls
-from cheapdeep_ops.gateway.exchange import CallerGoneError, Exchange, TooLargeError, error_body
+from cheapdeep_ops.gateway.exchange import CallerGoneError, HttpExchange, TooLargeError, error_body
 from cheapdeep_ops.gateway.forwarded_call import ForwardedCall, KnownModels, outline_of_decision
 from cheapdeep_ops.gateway.headers import call_options, from_triage, of_the_call, to_caller
 from cheapdeep_ops.gateway.streamed import answer_streamed, given_up
@@ -32,7 +32,7 @@ _READ: Final = frozenset({b"content-encoding", b"content-length"})
 """Headers that no longer hold for a body that was read whole."""
 
 
-class Messages:
+class MessagesEndpoint:
     """The endpoint, as an ASGI application. A stream has status and headers within `status_within_s` seconds.
 
     `models` are the names of models that the API is known to have.
@@ -53,7 +53,7 @@ class Messages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange = Exchange(scope, receive, send)
+        exchange = HttpExchange(scope, receive, send)
         caller = self._callers.of(exchange.headers)
         if isinstance(caller, Refused):  # before a large body fills the memory
             await exchange.refuse(*caller)
@@ -69,7 +69,7 @@ class Messages:
             with continued_trace(exchange.headers):
                 await self._answer(exchange, caller, body)
 
-    async def _answer(self, exchange: Exchange, caller: Caller | None, body: bytes) -> None:
+    async def _answer(self, exchange: HttpExchange, caller: Caller | None, body: bytes) -> None:
         params = params_of(body)
         if caller is not None:
             exchange.headers = caller.headers
@@ -101,7 +101,7 @@ class Messages:
             await self._respond_error(exchange, error, fingerprint=caller.fingerprint)
 
     async def _answer_call(
-        self, exchange: Exchange, params: dict[str, Any], call: ForwardedCall, caller: Caller
+        self, exchange: HttpExchange, params: dict[str, Any], call: ForwardedCall, caller: Caller
     ) -> None:
         router, options = self._callers.router_for(caller), call.options
         remember = partial(self._calls.put, caller.fingerprint)
@@ -115,7 +115,7 @@ class Messages:
         passed = [_JSON, *from_triage(headers)] if answered.is_triage else to_caller(headers, without=_READ)
         await exchange.respond(answered.status, [*passed, *own], answered.body)
 
-    async def _respond_error(self, exchange: Exchange, error: Exception, *, fingerprint: str) -> None:
+    async def _respond_error(self, exchange: HttpExchange, error: Exception, *, fingerprint: str) -> None:
         """Give the API's own error to the caller, or say that the API did not answer."""
         decision, response = decision_of(error), response_of(error)
         if decision is not None:

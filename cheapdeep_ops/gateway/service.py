@@ -18,7 +18,7 @@ from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.gateway.app import make_app
 from cheapdeep_ops.gateway.callers import Callers, GatewayKeys
 from cheapdeep_ops.gateway.calls import RecentCalls
-from cheapdeep_ops.gateway.messages import Messages
+from cheapdeep_ops.gateway.messages import MessagesEndpoint
 from cheapdeep_ops.gateway.stored_calls import StoredCalls
 from cheapdeep_ops.gateway.upstream import Upstream
 from cheapdeep_ops.listening import listen, own_signals
@@ -63,7 +63,7 @@ class Gateway:
         calls, callers = RecentCalls(self._stored), Callers(self._router, self._keys)
         within_s = self._settings.gateway_status_within_s
         return make_app(
-            messages=Messages(callers, upstream, calls, models=self._settings.tiers, status_within_s=within_s),
+            messages=MessagesEndpoint(callers, upstream, calls, models=self._settings.tiers, status_within_s=within_s),
             upstream=upstream,
             callers=callers,
             calls=calls,

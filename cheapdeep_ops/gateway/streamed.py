@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from cheapdeep_ops.claude.forwarded import StreamedError, response_of
 from cheapdeep_ops.errors import BudgetError
 from cheapdeep_ops.gateway.events import PING, STREAM_HEADERS, error_event, part_bytes
-from cheapdeep_ops.gateway.exchange import Exchange, error_body
+from cheapdeep_ops.gateway.exchange import HttpExchange, error_body
 from cheapdeep_ops.gateway.forwarded_call import ForwardedCall
 from cheapdeep_ops.gateway.headers import from_triage, of_the_call, to_caller
 from cheapdeep_ops.router.error_decision import decision_of
@@ -25,7 +25,7 @@ _Opening = Coroutine[Any, Any, AsyncRoutedStream]
 
 
 async def answer_streamed(
-    exchange: Exchange,
+    exchange: HttpExchange,
     opening: _Opening,
     call: ForwardedCall,
     *,
@@ -55,7 +55,7 @@ async def answer_streamed(
 
 
 async def _opened(
-    exchange: Exchange, opening: _Opening, call: ForwardedCall, status_within_s: float
+    exchange: HttpExchange, opening: _Opening, call: ForwardedCall, status_within_s: float
 ) -> AsyncRoutedStream:
     """The open stream. Raises the error of a call that failed."""
     task = asyncio.ensure_future(opening)
@@ -85,7 +85,7 @@ def given_up() -> httpx2.ReadTimeout:
     return httpx2.ReadTimeout("the wait for the API was given up")
 
 
-async def _pass_parts(exchange: Exchange, stream: AsyncRoutedStream) -> None:
+async def _pass_parts(exchange: HttpExchange, stream: AsyncRoutedStream) -> None:
     result, headers = stream.result, stream.response.headers.raw
     is_forwarded = result is not None and result.answered.ask.kind == "original"
     if not exchange.has_begun:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import httpx2
 
-from cheapdeep_ops.gateway.exchange import CallerGoneError, Exchange
+from cheapdeep_ops.gateway.exchange import CallerGoneError, HttpExchange
 from cheapdeep_ops.gateway.headers import to_caller, to_upstream, value_of
 
 _log: Final = logging.getLogger(__name__)
@@ -18,13 +18,13 @@ class Upstream:
     def __init__(self, http: httpx2.AsyncClient, base_url: str) -> None:
         self._http, self._base = http, base_url.rstrip("/")
 
-    def message_request(self, exchange: Exchange, body: bytes) -> httpx2.Request:
+    def message_request(self, exchange: HttpExchange, body: bytes) -> httpx2.Request:
         """The caller's request for a message, with its bytes."""
         # What the gateway counts in a reply it must be able to read.
         headers = [*to_upstream(exchange.headers, without={b"accept-encoding"}), _PLAIN]
         return self._request(exchange, headers, content=body)
 
-    def request(self, exchange: Exchange) -> httpx2.Request:
+    def request(self, exchange: HttpExchange) -> httpx2.Request:
         """The caller's request, whose body is sent as it comes."""
         headers = to_upstream(exchange.headers)
         if not exchange.has_body:
@@ -35,7 +35,7 @@ class Upstream:
             headers.append((b"content-length", length))
         return self._request(exchange, headers, content=exchange.body_parts())
 
-    def _request(self, exchange: Exchange, headers: list[tuple[bytes, bytes]], **content: Any) -> httpx2.Request:
+    def _request(self, exchange: HttpExchange, headers: list[tuple[bytes, bytes]], **content: Any) -> httpx2.Request:
         query = b"?" + exchange.query if exchange.query else b""
         url = self._base + (exchange.path + query).decode("latin-1")
         timeout = {"timeout": self._http.timeout.as_dict()}
@@ -45,7 +45,7 @@ class Upstream:
         """The response, of which the body is not read yet. Raises errors of httpx2."""
         return await self._http.send(request, stream=True, follow_redirects=False)
 
-    async def pass_on(self, exchange: Exchange, request: httpx2.Request) -> None:
+    async def pass_on(self, exchange: HttpExchange, request: httpx2.Request) -> None:
         """Send a request, and its response to the caller as it comes."""
         try:
             response = await self.send(request)
@@ -68,7 +68,7 @@ class Upstream:
             await response.aclose()
 
 
-async def refuse_unreachable(exchange: Exchange, error: BaseException) -> None:
+async def refuse_unreachable(exchange: HttpExchange, error: BaseException) -> None:
     """Answer a request that got no response from the API."""
     _log.warning("the API did not answer: %s", type(error).__name__)
     if isinstance(error, httpx2.TimeoutException):

@@ -21,21 +21,10 @@ from sqlalchemy.engine import make_url
 from cheapdeep_ops.testing import SimulatedAnthropic, SimulatedSlack
 from tests.patience import PATIENCE_S
 from tests.ports import free_port
+from tests.storm_rules import STORM_RULES
 
 pytestmark = pytest.mark.thorough
 
-RULES = """
-rules:
-  - alert: EscalationStorm
-    signal: base_escalation_rate
-    limit: max_escalation_rate
-    windows: {long: 10s, short: 2s}
-    min_calls: 60
-    min_seconds: 3
-    for: 0s
-    keep_firing_for: 3s
-    actions: [notify, raise_threshold]
-"""
 QUALITY_RULES = """
 rules:
   - alert: FalseConfidenceClimbing
@@ -146,7 +135,7 @@ def slack():
 
 @pytest.fixture
 def environment(tmp_path, api, slack):
-    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "rules.yaml").write_text(STORM_RULES)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHEAPDEEP_", "OTEL_"))}
     return {
         **kept,

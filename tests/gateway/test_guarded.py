@@ -8,21 +8,10 @@ import pytest
 from cheapdeep_ops.testing import CLASSES, SimulatedSlack
 from tests.gateway.processes import ServerProcess, gateway, serving, until
 from tests.patience import PATIENCE_S
+from tests.storm_rules import STORM_RULES
 
 pytestmark = pytest.mark.thorough
 
-RULES = """
-rules:
-  - alert: EscalationStorm
-    signal: base_escalation_rate
-    limit: max_escalation_rate
-    windows: {long: 10s, short: 2s}
-    min_calls: 60
-    min_seconds: 3
-    for: 0s
-    keep_firing_for: 3s
-    actions: [notify, raise_threshold]
-"""
 PROMPTS = {each.name: each.prompt for each in CLASSES}
 
 
@@ -62,7 +51,7 @@ class Traffic:
 
 def test_a_storm_raises_every_gateway_and_is_let_go(typescript_client, api, tmp_path):
     store, rules = tmp_path / "store.db", tmp_path / "rules.yaml"
-    rules.write_text(RULES)
+    rules.write_text(STORM_RULES)
 
     def changes():
         with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:

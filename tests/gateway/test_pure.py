@@ -14,7 +14,7 @@ from cheapdeep_ops.claude.wire_requests import params_of
 from cheapdeep_ops.errors import SettingsError
 from cheapdeep_ops.gateway.calls import RecentCalls
 from cheapdeep_ops.gateway.events import error_event, part_bytes
-from cheapdeep_ops.gateway.exchange import Exchange
+from cheapdeep_ops.gateway.exchange import HttpExchange
 from cheapdeep_ops.gateway.headers import call_options, of_triage, to_caller, to_upstream
 from cheapdeep_ops.gateway.stored_calls import EndedCall, StoredCalls
 from cheapdeep_ops.gateway.upstream import Upstream
@@ -166,9 +166,9 @@ async def test_a_body_in_chunks_is_sent_without_the_length_that_its_caller_state
     chunked = {**scope, "headers": [(b"transfer-encoding", b"chunked"), (b"content-length", b"3")]}
     async with httpx2.AsyncClient() as http:
         upstream = Upstream(http, "http://api")
-        request = upstream.request(Exchange(chunked, None, None))
+        request = upstream.request(HttpExchange(chunked, None, None))
         assert "content-length" not in request.headers
-        known = upstream.request(Exchange({**scope, "headers": [(b"content-length", b"3")]}, None, None))
+        known = upstream.request(HttpExchange({**scope, "headers": [(b"content-length", b"3")]}, None, None))
         assert known.headers["content-length"] == "3"
 
 
